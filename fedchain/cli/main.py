@@ -1,0 +1,38 @@
+"""The `fedchain` command. Every expected error is one line that says what is wrong and what to do.
+
+Exit codes: 0 done, 1 a fault was found (or a run failed), 2 the command could not be carried out, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ..errors import FedchainError, Fault
+
+app = typer.Typer(
+    name="fedchain",
+    help="Federated learning with no server to trust.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; turn expected errors into one line and an exit code."""
+    try:
+        app()
+    except Fault as fault:
+        print(f"fedchain: {fault}", file=sys.stderr)
+        sys.exit(1)
+    except FedchainError as error:
+        print(f"fedchain: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

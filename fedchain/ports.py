@@ -1,0 +1,133 @@
+"""The doors to the world: what the peer, the audit and the command line ask of chain, store and crypto.
+
+`fedchain.chain`, `fedchain.store` and `fedchain.crypto` implement these; tests may implement them in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .protocol.actions import Action
+from .protocol.events import Event
+from .protocol.ids import Address, Cid
+from .protocol.state import FederationState
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An event with its place in the chain."""
+
+    event: Event
+    block_number: int
+    block_hash: bytes
+    transaction: bytes
+    log_index: int
+
+
+class ChainReader(Protocol):
+    """Reads one federation from an EVM chain; needs no key."""
+
+    @property
+    def chain_id(self) -> int:
+        """The chain's id (EIP-155)."""
+        ...
+
+    @property
+    def contract(self) -> Address:
+        """The federation's contract."""
+        ...
+
+    def refresh(self) -> FederationState:
+        """The state as of the newest block that has the configured number of confirmations.
+
+        Reads only what is new; a reorganisation (a block hash that changed) is noticed and read again from before it.
+        Raises ChainUnreachable, ChainMismatch.
+        """
+        ...
+
+    def now(self) -> int:
+        """The timestamp (seconds) that the next block would have, as the chain tells it; never the local clock."""
+        ...
+
+    def log(self) -> tuple[Logged, ...]:
+        """Every event read so far, in chain order."""
+        ...
+
+    def gas_used(self, transaction: bytes) -> int:
+        """The gas one mined transaction took."""
+        ...
+
+
+class ChainWriter(Protocol):
+    """Signs and sends one account's transactions; the only sender of that account."""
+
+    @property
+    def address(self) -> Address:
+        """The account."""
+        ...
+
+    def submit(self, key: str, action: Action) -> bytes:
+        """Send one action and wait until it is mined; gives the transaction's hash.
+
+        `key` names the duty (for example "commit/3/0"). The raw signed transaction is journalled under it before it is
+        sent; the same key never signs twice: after a crash the same bytes are sent again. Raises TransactionFailed with
+        the contract's reason in words, ChainUnreachable.
+        """
+        ...
+
+
+class TransactionJournal(Protocol):
+    """Where a writer keeps raw transactions before it sends them."""
+
+    def transaction(self, key: str) -> bytes | None:
+        """The raw transaction promised under `key`, if any."""
+        ...
+
+    def promise_transaction(self, key: str, nonce: int, raw: bytes) -> None:
+        """Record durably (fsync) that these bytes are about to be sent."""
+        ...
+
+    def next_nonce(self) -> int:
+        """One more than the largest nonce promised; 0 when none is."""
+        ...
+
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) while long work runs."""
+
+
+class Store(Protocol):
+    """Immutable objects, named by CID; whatever it gives has been verified against the CID."""
+
+    def put(self, content: bytes) -> Cid:
+        """Add and pin; the CID is computed here and compared with the store's. Raises StoreUnreachable, ObjectCorrupt."""
+        ...
+
+    def get(self, cid: Cid, max_bytes: int) -> bytes:
+        """The object's bytes; bounded in time and size. Raises ObjectMissing, ObjectCorrupt, StoreUnreachable."""
+        ...
+
+    def get_file(self, cid: Cid, max_bytes: int, path: Path) -> None:
+        """Like `get`, streamed into a file that appears only when it is whole and verified."""
+        ...
+
+    def pin(self, cid: Cid) -> None:
+        """Keep the object here."""
+        ...
+
+    def unpin(self, cid: Cid) -> None:
+        """Let the object go when space is needed; no error when it was not pinned."""
+        ...
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes put since this object was made."""
+        ...
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes got since this object was made."""
+        ...

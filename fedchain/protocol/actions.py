@@ -1,0 +1,96 @@
+"""What a peer may ask of the contract. Imperative, one class a function of `IFederation.sol`, same names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .ids import Bitmap, Cid, Digest, Root
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """Pay the bond and register an X25519 key (32 bytes) and a weight."""
+
+    encryption_key: bytes
+    weight: int
+    bond_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitUpdate:
+    """Bind this member to one upload (P1)."""
+
+    round: int
+    attempt: int
+    commitment: Digest
+    ciphertext_cid: Cid
+    shares_cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class PostReceipt:
+    """Say which updates are whole (P2)."""
+
+    round: int
+    attempt: int
+    whole: Bitmap
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAggregate:
+    """Post the sum over a participant set, and lock the set (P3)."""
+
+    round: int
+    attempt: int
+    group: int
+    participants: Bitmap
+    root: Root
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOpening:
+    """Publish the sum of this member's shares over the locked set (P4)."""
+
+    round: int
+    attempt: int
+    group: int
+    root: Root
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """Post the opened result and the new global model (P5)."""
+
+    round: int
+    attempt: int
+    group: int
+    key_sum_root: Root
+    result_root: Root
+    model_digest: Digest
+    model_cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class VoteToStop:
+    """Hold that the model standing before `round` meets the charter's target."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawBond:
+    """Take the bond back after the run and the challenge window."""
+
+
+Action = (
+    Enrol
+    | CommitUpdate
+    | PostReceipt
+    | CommitAggregate
+    | PublishOpening
+    | CommitResult
+    | VoteToStop
+    | WithdrawBond
+)

@@ -1,0 +1,243 @@
+"""The charter: what the members agree on before the first round, and the contract holds the digest of.
+
+`federation.toml` is its form for people; `canonical()` is its form for machines: JSON with sorted keys, which is stored
+on IPFS and hashed. Unknown keys are refused: a misspelt entry must not silently fall back to a default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing_extensions import Self
+
+from ..errors import UsageError
+from .ids import MAX_MEMBERS, Address, Digest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAX_CHARTER_BYTES = 65_536
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Federation(_Section):
+    """Who and what: the name, the founders' addresses in index order, the task file."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
+    description: str = Field(default="", max_length=500)
+    task: str = Field(default="task.py", pattern=r"^[A-Za-z0-9_.-]+\.py$")
+    members: tuple[str, ...] = ()
+
+    @field_validator("members")
+    @classmethod
+    def _addresses(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        for member in members:
+            if not (member.startswith("0x") and len(member) == 42 and _is_hex(member[2:])):
+                raise ValueError(f"{member!r} is not an address (0x and 40 hex digits)")
+        if len({m.lower() for m in members}) != len(members):
+            raise ValueError("an address stands twice")
+        if len(members) > MAX_MEMBERS:
+            raise ValueError(f"at most {MAX_MEMBERS} members")
+        return members
+
+
+class Run(_Section):
+    """How long: rounds at most, and the metric at which members vote to stop (absent: run all rounds)."""
+
+    rounds: int = Field(default=10, ge=1, le=100_000)
+    target: float | None = Field(default=None, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**63)
+
+
+class Algorithm(_Section):
+    """How each member trains. `mu` is FedProx's proximal weight (Li et al. 2020, arXiv:1812.06127)."""
+
+    name: Literal["fedavg", "fedprox"] = "fedavg"
+    mu: float = Field(default=0.0, ge=0)
+    local_epochs: int = Field(default=1, ge=1, le=1000)
+    batch_size: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _proximal(self) -> Self:
+        if self.name == "fedavg" and self.mu:
+            raise ValueError("algorithm.mu belongs to fedprox; set name = \"fedprox\" or drop mu")
+        if self.name == "fedprox" and not self.mu:
+            raise ValueError("fedprox needs algorithm.mu > 0")
+        return self
+
+
+class Update(_Section):
+    """How an update becomes integers: L2 clip (0: none), each coordinate within ±clip_value, `bits` a value.
+
+    `weight_cap` bounds a member's weight (0: no cap), so that one large member cannot drown the rest.
+    """
+
+    clip_norm: float = Field(default=0.0, ge=0)
+    clip_value: float = Field(default=0.25, gt=0)
+    bits: Literal[16] = 16
+    weight_cap: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Committee(_Section):
+    """t of n: how many shareholders open a round. 0 means floor(n/2)+1, which is also the least allowed."""
+
+    threshold: int = Field(default=0, ge=0, le=MAX_MEMBERS)
+
+
+class Windows(_Section):
+    """Deadlines, in seconds of chain time. They are limits, not waits: a phase ends when all have spoken."""
+
+    enrol_s: int = Field(default=86_400, ge=1, lt=2**32)
+    training_s: int = Field(default=3_600, ge=1, lt=2**32)
+    receipt_s: int = Field(default=900, ge=1, lt=2**32)
+    aggregate_s: int = Field(default=600, ge=1, lt=2**32)
+    challenge_s: int = Field(default=86_400, ge=0, lt=2**32)
+
+
+class Stake(_Section):
+    """What a member puts at stake, in gwei of the chain's coin."""
+
+    bond_gwei: int = Field(default=10_000_000, ge=0, lt=2**63)
+
+
+class Storage(_Section):
+    """How long members pin the objects of past rounds; models are kept for ever."""
+
+    keep_rounds: int = Field(default=5, ge=1)
+
+
+class Charter(_Section):
+    """The whole charter. `task_sha256` binds the task's code and is filled in from the task file."""
+
+    version: Literal[1] = 1
+    federation: Federation
+    run: Run = Run()
+    algorithm: Algorithm = Algorithm()
+    update: Update = Update()
+    committee: Committee = Committee()
+    windows: Windows = Windows()
+    stake: Stake = Stake()
+    storage: Storage = Storage()
+    task_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @property
+    def threshold(self) -> int:
+        """t, with the default filled in; needs the members."""
+        return self.committee.threshold or len(self.federation.members) // 2 + 1
+
+    def canonical(self) -> bytes:
+        """The charter as every member hashes it: UTF-8 JSON, sorted keys, no spaces."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+
+    def digest(self) -> Digest:
+        """SHA-256 of `canonical()`."""
+        return Digest(hashlib.sha256(self.canonical()).digest())
+
+    def check_complete(self) -> None:
+        """Raise UsageError unless this charter can be deployed: members named, threshold within the rules."""
+        n = len(self.federation.members)
+        if n < 3:
+            raise UsageError(f"the charter names {n} members; a federation needs at least 3 (federation.members)")
+        least, most = n // 2 + 1, n - 1
+        if not least <= self.threshold <= most:
+            raise UsageError(f"committee.threshold is {self.threshold}; with {n} members it must be {least} to {most}")
+        if not self.task_sha256:
+            raise UsageError("the charter does not bind its task; load it with its task file beside it")
+
+    def with_members(self, members: tuple[Address, ...]) -> Charter:
+        """The same charter with these founders."""
+        return self._rebuilt({"federation": {"members": list(members)}})
+
+    def with_settings(self, settings: list[str]) -> Charter:
+        """The same charter with entries replaced, each "section.key=value" (the value as in TOML; bare words are text)."""
+        changes: dict[str, dict[str, Any]] = {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            section, dot, key = name.strip().partition(".")
+            if not (equals and dot and section and key):
+                raise UsageError(f"--set {setting!r}: write section.key=value, for example run.rounds=3")
+            known = type(self).model_fields.get(section)
+            if known is None or not isinstance(getattr(self, section), _Section):
+                raise UsageError(f"--set {setting!r}: the charter has no section {section!r}")
+            if key not in type(getattr(self, section)).model_fields:
+                raise UsageError(f"--set {setting!r}: section {section!r} has no entry {key!r}")
+            try:
+                value = tomllib.loads(f"value = {text.strip()}")["value"]
+            except tomllib.TOMLDecodeError:
+                value = text.strip()
+            changes.setdefault(section, {})[key] = value
+        return self._rebuilt(changes)
+
+    def _rebuilt(self, changes: dict[str, dict[str, Any]]) -> Charter:
+        entries = self.model_dump(mode="json")
+        for section, values in changes.items():
+            entries[section] |= values
+        return _validated(entries, "the changed charter")
+
+    def to_toml(self) -> dict[str, Any]:
+        """The entries for a TOML writer: nothing that is None, and no task digest (it is taken from the file)."""
+        entries = self.model_dump(mode="json", exclude_none=True, exclude={"task_sha256"})
+        return dict(entries)
+
+
+def read_charter(path: Path) -> Charter:
+    """The charter of a federation's folder (or of the file itself), bound to the task file beside it.
+
+    Raises UsageError for a missing or malformed file, each entry named.
+    """
+    file = path / "federation.toml" if path.is_dir() else path
+    try:
+        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"no charter at {file}; a federation's folder holds federation.toml and its task") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    if "task_sha256" in entries:
+        raise UsageError(f"{file}: task_sha256 is taken from the task file; remove the entry")
+    charter = _validated(entries, str(file))
+    task = file.parent / charter.federation.task
+    try:
+        code = task.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} names the task {charter.federation.task}, which cannot be read: {error}") from error
+    return charter.model_copy(update={"task_sha256": hashlib.sha256(code).hexdigest()})
+
+
+def parse_charter(content: bytes) -> Charter:
+    """A charter from its canonical bytes, as fetched: hostile until its digest was compared. Raises UsageError."""
+    if len(content) > MAX_CHARTER_BYTES:
+        raise UsageError(f"a charter has at most {MAX_CHARTER_BYTES} bytes, this one {len(content)}")
+    try:
+        entries = json.loads(content)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UsageError("the stored charter is not JSON") from error
+    charter = _validated(entries, "the stored charter")
+    if charter.canonical() != content:
+        raise UsageError("the stored charter is not in canonical form")
+    return charter
+
+
+def _validated(entries: object, source: str) -> Charter:
+    try:
+        return Charter.model_validate(entries)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "no such entry"
+        raise UsageError(f"{source}: {where}: {message}") from error
+
+
+def _is_hex(text: str) -> bool:
+    return all(c in "0123456789abcdefABCDEF" for c in text)

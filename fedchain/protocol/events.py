@@ -1,0 +1,155 @@
+"""What the contract's log says, as values. Past tense, one class an event, the same names as in `IFederation.sol`.
+
+`at` is the timestamp (seconds) of the block that holds the event. `CIDs` travel on chain as the 32-byte SHA-256
+digest inside a CIDv0 and are turned back into text by the chain adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .ids import Address, Bitmap, Cid, Digest, Index, Root
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the contract was deployed with, and nobody can change.
+
+    Windows are seconds. `model_size` is the number of float parameters (d). `threshold` is t, at least floor(n/2)+1.
+    """
+
+    charter_digest: Digest
+    charter_cid: Cid
+    genesis_digest: Digest
+    genesis_cid: Cid
+    model_size: int
+    rounds: int
+    threshold: int
+    enrol_window_s: int
+    training_window_s: int
+    receipt_window_s: int
+    aggregate_window_s: int
+    challenge_window_s: int
+    bond_wei: int
+
+    @property
+    def min_participants(self) -> int:
+        """The least |U| that may ever be opened: max(3, t+1) (P3)."""
+        return max(3, self.threshold + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class FederationFounded:
+    """The contract came into being: its terms and the founders, in index order."""
+
+    terms: Terms
+    founders: tuple[Address, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnrolled:
+    """A founder paid its bond and registered its X25519 key (32 bytes) and weight (its samples, capped)."""
+
+    index: Index
+    member: Address
+    encryption_key: bytes
+    weight: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCommitted:
+    """A trainer bound itself to one upload (P1)."""
+
+    round: int
+    attempt: int
+    index: Index
+    commitment: Digest
+    ciphertext_cid: Cid
+    shares_cid: Cid
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptPosted:
+    """A shareholder said which updates are whole for it, and promised to keep them (P2)."""
+
+    round: int
+    attempt: int
+    index: Index
+    whole: Bitmap
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateCommitted:
+    """The aggregator posted the sum over `participants`, which is now locked for ever (P3)."""
+
+    round: int
+    attempt: int
+    group: int
+    index: Index
+    participants: Bitmap
+    root: Root
+    cid: Cid
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningPublished:
+    """A shareholder published the sum of its shares over the locked participant set (P4)."""
+
+    round: int
+    attempt: int
+    group: int
+    index: Index
+    root: Root
+    cid: Cid
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultCommitted:
+    """A member posted the opened result and the new global model; the round is closed (P5)."""
+
+    round: int
+    attempt: int
+    group: int
+    index: Index
+    key_sum_root: Root
+    result_root: Root
+    model_digest: Digest
+    model_cid: Cid
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopVoted:
+    """A member holds that the model standing before `round` meets the charter's target."""
+
+    round: int
+    index: Index
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class BondWithdrawn:
+    """A member took its bond back after the run and the challenge window."""
+
+    index: Index
+    amount_wei: int
+    at: int
+
+
+Event = (
+    FederationFounded
+    | MemberEnrolled
+    | UpdateCommitted
+    | ReceiptPosted
+    | AggregateCommitted
+    | OpeningPublished
+    | ResultCommitted
+    | StopVoted
+    | BondWithdrawn
+)

@@ -1,0 +1,103 @@
+"""A federation as its log tells it, as one immutable value.
+
+`transition.py` folds the chain's events into it; the contract keeps the same facts in storage; `phase.py` derives the
+phase from either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .events import (
+    AggregateCommitted,
+    MemberEnrolled,
+    OpeningPublished,
+    ReceiptPosted,
+    ResultCommitted,
+    Terms,
+    UpdateCommitted,
+)
+from .ids import Address, Bitmap, Cid, Digest, Index, bitmap_of
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one round: everything that was said in it so far.
+
+    `started_at` is when its training window opened (seconds).
+    """
+
+    round: int
+    attempt: int
+    started_at: int
+    commits: MappingProxyType[Index, UpdateCommitted] = field(default_factory=lambda: MappingProxyType({}))
+    receipts: MappingProxyType[Index, ReceiptPosted] = field(default_factory=lambda: MappingProxyType({}))
+    aggregate: AggregateCommitted | None = None
+    openings: MappingProxyType[Index, OpeningPublished] = field(default_factory=lambda: MappingProxyType({}))
+    result: ResultCommitted | None = None
+    last_commit_at: int = 0
+    last_receipt_at: int = 0
+
+    @property
+    def committed(self) -> Bitmap:
+        """The members whose updates are committed."""
+        return bitmap_of(tuple(self.commits))
+
+
+@dataclass(frozen=True, slots=True)
+class FederationState:
+    """Everything the chain has said about one federation.
+
+    `current` is the newest attempt that holds any statement, or the fresh first attempt of the current round; time may
+    have voided it since: ask `phase.live_attempt`. `closed[r]` is the attempt that closed round r; `voided` lists the
+    attempts that came to nothing but held statements. `model_digest` and `model_cid` name the model that stands.
+    """
+
+    terms: Terms
+    founders: tuple[Address, ...]
+    founded_at: int
+    members: MappingProxyType[Index, MemberEnrolled]
+    last_enrol_at: int
+    current: Attempt | None
+    closed: MappingProxyType[int, Attempt]
+    voided: tuple[Attempt, ...]
+    stop_votes: Bitmap
+    withdrawn: Bitmap
+    model_digest: Digest
+    model_cid: Cid
+
+    @property
+    def enrolled(self) -> Bitmap:
+        """The enrolled members."""
+        return bitmap_of(tuple(self.members))
+
+    @property
+    def order(self) -> tuple[Index, ...]:
+        """The enrolled members, ascending: the order of rotation."""
+        return tuple(sorted(self.members))
+
+    @property
+    def round(self) -> int:
+        """The round now under way, from 1; rounds + 1 once all are closed."""
+        return len(self.closed) + 1
+
+    def index_of(self, address: str) -> Index | None:
+        """The founder's index, or None for a stranger."""
+        for i, founder in enumerate(self.founders):
+            if founder.lower() == address.lower():
+                return Index(i)
+        return None
+
+    def base_model(self, round: int) -> tuple[Digest, Cid]:
+        """The digest and CID of the model that members train from in `round`."""
+        if round <= 1:
+            return self.terms.genesis_digest, self.terms.genesis_cid
+        result = self.closed[round - 1].result
+        assert result is not None
+        return result.model_digest, result.model_cid
+
+    @property
+    def max_weight(self) -> int:
+        """w_max: the largest weight among the enrolled members."""
+        return max(m.weight for m in self.members.values())
