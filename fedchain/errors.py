@@ -34,7 +34,14 @@ class ChainMismatch(FedchainError):
 
 
 class TransactionFailed(FedchainError):
-    """The chain refused a transaction; the text names the contract's reason in words."""
+    """The chain refused a transaction; the text names the contract's reason in words.
+
+    `error_name` is the contract's error (for example "FederationWrongPhase"), or "" where the contract gave none.
+    """
+
+    def __init__(self, reason: str, error_name: str = "") -> None:
+        self.error_name = error_name
+        super().__init__(reason)
 
 
 class StoreUnreachable(WorldError):

@@ -94,6 +94,13 @@ class TransactionJournal(Protocol):
         """One more than the largest nonce promised; 0 when none is."""
         ...
 
+    def promised_from(self, nonce: int) -> tuple[bytes, ...]:
+        """The raw transactions promised with this nonce or a later one, ascending: what to send again after a crash.
+
+        A promised transaction that never reached the chain leaves a gap that holds back every later one.
+        """
+        ...
+
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while long work runs."""
