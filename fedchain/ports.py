@@ -49,7 +49,11 @@ class ChainReader(Protocol):
         ...
 
     def now(self) -> int:
-        """The timestamp (seconds) that the next block would have, as the chain tells it; never the local clock."""
+        """The time (seconds) to judge the state by, as the chain tells it; never the local clock.
+
+        With no confirmations to wait for, the timestamp that the next block would have; else the timestamp of the block
+        that `refresh` read up to, so that state and time always belong together.
+        """
         ...
 
     def log(self) -> tuple[Logged, ...]:
@@ -110,7 +114,7 @@ class Store(Protocol):
     """Immutable objects, named by CID; whatever it gives has been verified against the CID."""
 
     def put(self, content: bytes) -> Cid:
-        """Add and pin; the CID is computed here and compared with the store's. Raises StoreUnreachable, ObjectCorrupt."""
+        """Add and pin; the CID is computed here and compared. Raises StoreUnreachable, ObjectCorrupt."""
         ...
 
     def get(self, cid: Cid, max_bytes: int) -> bytes:

@@ -85,12 +85,5 @@ class WithdrawBond:
 
 
 Action = (
-    Enrol
-    | CommitUpdate
-    | PostReceipt
-    | CommitAggregate
-    | PublishOpening
-    | CommitResult
-    | VoteToStop
-    | WithdrawBond
+    Enrol | CommitUpdate | PostReceipt | CommitAggregate | PublishOpening | CommitResult | VoteToStop | WithdrawBond
 )

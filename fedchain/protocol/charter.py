@@ -70,7 +70,7 @@ class Algorithm(_Section):
     @model_validator(mode="after")
     def _proximal(self) -> Self:
         if self.name == "fedavg" and self.mu:
-            raise ValueError("algorithm.mu belongs to fedprox; set name = \"fedprox\" or drop mu")
+            raise ValueError('algorithm.mu belongs to fedprox; set name = "fedprox" or drop mu')
         if self.name == "fedprox" and not self.mu:
             raise ValueError("fedprox needs algorithm.mu > 0")
         return self
@@ -159,7 +159,7 @@ class Charter(_Section):
         return self._rebuilt({"federation": {"members": list(members)}})
 
     def with_settings(self, settings: list[str]) -> Charter:
-        """The same charter with entries replaced, each "section.key=value" (the value as in TOML; bare words are text)."""
+        """The same charter with entries replaced, each "section.key=value" (value as in TOML; bare words are text)."""
         changes: dict[str, dict[str, Any]] = {}
         for setting in settings:
             name, equals, text = setting.partition("=")

@@ -57,7 +57,9 @@ def is_finished(state: FederationState) -> bool:
 def start_of_run(state: FederationState, now: int) -> int | None:
     """When enrolment ended: all founders enrolled, or the window passed with enough of them; None before."""
     deadline = state.founded_at + state.terms.enrol_window_s
-    return _end(len(state.members), len(state.founders), state.terms.min_participants, state.last_enrol_at, deadline, now)
+    return _end(
+        len(state.members), len(state.founders), state.terms.min_participants, state.last_enrol_at, deadline, now
+    )
 
 
 def training_end(state: FederationState, attempt: Attempt, now: int) -> int | None:

@@ -1,0 +1,216 @@
+"""The aggregator (P3, P5): sums the ciphertexts when its turn comes, and closes the round once the sum is open.
+
+Duties: in its turn, choose the largest participant set the receipts allow, post the homomorphic sum and so lock
+the set; once t openings are published, decode the sum, make the new global model and, in its turn to close, post it.
+Deadlines: the aggregate window, after which the next member in the rotation takes over; closing takes turns likewise.
+Refusals: it posts no set that the rules forbid, and trusts no posted result: every peer decodes every round itself, and
+stops with the offender's name when the chain holds another model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..protocol.actions import CommitAggregate, CommitResult
+from ..protocol.arithmetic import average, next_model
+from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
+from ..protocol.model import assemble, flatten, model_digest
+from ..protocol.participants import check_participants, choose_participants
+from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of
+from ..protocol.state import Attempt, FederationState
+from .context import GROUP, PeerContext
+from .crash import crash_point
+from .holdings import Holdings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What this peer decoded from a round: the opened sum and the model that follows from it."""
+
+    opened: Opened
+    model: bytes
+    digest: Digest
+
+
+class Aggregator:
+    """One peer's duties to the sum and the model."""
+
+    def __init__(self, context: PeerContext, holdings: Holdings) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._sums: dict[tuple[int, int, Bitmap], Aggregate] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._openings_tried: tuple[int, int] | None = None
+
+    def act(self, state: FederationState, now: int) -> bool:
+        """Do what is due now; whether anything was done."""
+        attempt = live_attempt(state, now)
+        if attempt is None:
+            return False
+        match phase_of(state, state.round, now):
+            case Phase.AGGREGATING if aggregator_of(state, attempt, now) == self._context.me:
+                return self._aggregate(state, attempt)
+            case Phase.CLOSING:
+                return self._close(state, attempt, now)
+            case _:
+                return False
+
+    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
+        context, round = self._context, attempt.round
+        self._holdings.examine(state, attempt)
+        participants = choose_participants(state, attempt)
+        if participants is None:
+            return False
+        check_participants(state, attempt, participants, offender=context.address)
+        aggregate = self._sum(attempt, participants)
+        if aggregate is None:
+            return False
+        crash_point("before-aggregate", round)
+        with context.meter.step("aggregate"):
+            cid = context.store.put(aggregate.pack())
+            context.sender.submit(
+                f"aggregate/{round}/{attempt.attempt}/{GROUP}",
+                CommitAggregate(
+                    round=round,
+                    attempt=attempt.attempt,
+                    group=GROUP,
+                    participants=participants,
+                    root=aggregate.root(),
+                    cid=cid,
+                ),
+            )
+        context.log.info("aggregate committed", round=round, participants=f"{participants:b}")
+        crash_point("after-aggregate", round)
+        return True
+
+    def _close(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        context, round = self._context, attempt.round
+        outcome = self._outcomes.get(round) or self._decode(state, attempt)
+        if outcome is None or now < self._my_turn_to_close(state, attempt):
+            return False
+        crash_point("before-result", round)
+        with context.meter.step("close"):
+            context.sender.submit(
+                f"result/{round}/{attempt.attempt}/{GROUP}",
+                CommitResult(
+                    round=round,
+                    attempt=attempt.attempt,
+                    group=GROUP,
+                    key_sum_root=outcome.opened.key_sum_root,
+                    result_root=outcome.opened.result_root,
+                    model_digest=outcome.digest,
+                    model_cid=context.store.put(outcome.model),
+                ),
+            )
+        context.log.info("result committed", round=round, model=outcome.digest.hex())
+        crash_point("after-result", round)
+        return True
+
+    def _decode(self, state: FederationState, attempt: Attempt) -> Outcome | None:
+        """Open the sum with the openings on chain and make the new model; None until they suffice.
+
+        The sum is this peer's own: a wrong aggregate on chain is logged, and changes nothing (P3).
+        """
+        context, locked = self._context, attempt.aggregate
+        assert locked is not None
+        tried = (attempt.round, len(attempt.openings))
+        if self._openings_tried == tried:
+            return None
+        aggregate = self._sum(attempt, locked.participants)
+        if aggregate is None:
+            return None
+        if aggregate.root() != locked.root:
+            offender = state.members[locked.index].member
+            context.log.error("wrong aggregate on chain; going on with the right sum", offender=offender)
+        with context.meter.step("close"):
+            openings = self._fetch_openings(state, attempt)
+            try:
+                opened = open_aggregate(
+                    aggregate,
+                    openings,
+                    threshold=context.terms.threshold,
+                    participants=size_of(locked.participants),
+                    context=context.round_context(state, attempt),
+                    d=context.terms.model_size,
+                    engine=context.engine,
+                )
+            except (NotEnoughOpenings, Fault) as error:
+                self._openings_tried = tried
+                context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
+                return None
+            for index in opened.wrong:
+                context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
+            base = context.model(*state.base_model(attempt.round))
+            mean = average(
+                opened.sums,
+                participants=size_of(locked.participants),
+                total_weight=sum(state.members[i].weight for i in members_of(locked.participants)),
+                max_weight=state.max_weight,
+                settings=context.charter.update,
+            )
+            model = assemble(context.layout(), next_model(flatten(base), mean))
+        outcome = Outcome(opened=opened, model=model, digest=model_digest(model))
+        context.keep_model(model)
+        self._outcomes = {attempt.round: outcome}
+        return outcome
+
+    def _fetch_openings(self, state: FederationState, attempt: Attempt) -> dict[Index, Opening]:
+        """The published openings that can be had and are what their authors committed to."""
+        context, openings = self._context, {}
+        for index, published in sorted(attempt.openings.items()):
+            author = state.members[index].member
+            try:
+                content = context.store.get(published.cid, OPENING_BYTES)
+                opening = Opening.parse(content, offender=author, round=attempt.round)
+                if opening.root() != published.root:
+                    raise Fault(
+                        "opening root",
+                        offender=author,
+                        round=attempt.round,
+                        expected=published.root.hex(),
+                        got=opening.root().hex(),
+                    )
+                openings[index] = opening
+            except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
+                context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
+        return openings
+
+    def _sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
+        """The homomorphic sum over a set; None while this peer does not hold every update of it."""
+        key = (attempt.round, attempt.attempt, participants)
+        if key not in self._sums:
+            holdings = [self._holdings.of(attempt, index) for index in members_of(participants)]
+            paths = [holding.ciphertext for holding in holdings if holding is not None]
+            if len(paths) < len(holdings):
+                return None
+            with self._context.meter.step("aggregate"):
+                aggregate = sum_ciphertexts(paths, self._context.terms.model_size, engine=self._context.engine)
+            self._sums = {key: aggregate}
+        return self._sums[key]
+
+    def _my_turn_to_close(self, state: FederationState, attempt: Attempt) -> int:
+        """When this member may post the result: at once for the aggregator, a window later for the next, and so on.
+
+        The contract takes a result from any member; taking turns only saves everyone gas.
+        """
+        order, locked = state.order, attempt.aggregate
+        assert locked is not None
+        steps = (order.index(self._context.me) - order.index(locked.index)) % len(order)
+        enough = sorted(opening.at for opening in attempt.openings.values())[state.terms.threshold - 1]
+        return enough + steps * state.terms.aggregate_window_s
+
+    def check_closed(self, state: FederationState) -> None:
+        """Compare a closed round with what this peer decoded (P5). Raises Fault with the author's name."""
+        for round in [r for r in self._outcomes if r in state.closed]:
+            result, outcome = state.closed[round].result, self._outcomes.pop(round)
+            assert result is not None
+            if result.model_digest != outcome.digest:
+                raise Fault(
+                    "result: the model on chain is not the one the openings give",
+                    offender=state.members[result.index].member,
+                    round=round,
+                    expected=outcome.digest.hex(),
+                    got=result.model_digest.hex(),
+                )

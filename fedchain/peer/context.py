@@ -1,0 +1,113 @@
+"""What the three roles of one peer share: who it is, what the charter says, and the doors to chain and store."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from ..crypto import RoundContext
+from ..errors import CharterMismatch, ObjectCorrupt
+from ..ports import ChainReader, ChainWriter, Store
+from ..protocol.charter import Charter
+from ..protocol.events import Terms
+from ..protocol.ids import Address, Cid, Digest, Index
+from ..protocol.model import ModelLayout, layout_of, model_bytes_bound, model_digest
+from ..protocol.state import Attempt, FederationState
+from .journal import Journal
+from .meter import Meter
+
+if TYPE_CHECKING:
+    from ..learn import LocalData, Task
+
+GROUP = 0
+"""The only group for now; statements are keyed by (round, group) from the start (P6)."""
+
+
+@dataclass(slots=True)
+class PeerContext:
+    """One peer's standing in one federation.
+
+    `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
+    """
+
+    me: Index
+    address: Address
+    encryption_private: bytes
+    charter: Charter
+    terms: Terms
+    task: Task
+    data: LocalData
+    reader: ChainReader
+    sender: ChainWriter
+    store: Store
+    journal: Journal
+    meter: Meter
+    folder: Path
+    seed: int
+    engine: Literal["numpy", "tenseal"]
+    log: structlog.stdlib.BoundLogger
+
+    @property
+    def objects(self) -> Path:
+        """Where fetched objects of the rounds under way are kept."""
+        return self.folder / "objects"
+
+    @property
+    def models(self) -> Path:
+        """Where the global models are kept, one file a round."""
+        return self.folder / "models"
+
+    def round_context(self, state: FederationState, attempt: Attempt) -> RoundContext:
+        """What the one-time keys and public polynomials of this attempt are bound to."""
+        base, _ = state.base_model(attempt.round)
+        return RoundContext(
+            chain_id=self.reader.chain_id,
+            contract=self.reader.contract,
+            round=attempt.round,
+            attempt=attempt.attempt,
+            model_digest=base,
+        )
+
+    def encryption_keys(self, state: FederationState) -> dict[Index, bytes]:
+        """The X25519 key of every enrolled member: the shareholders."""
+        return {index: member.encryption_key for index, member in sorted(state.members.items())}
+
+    def model(self, digest: Digest, cid: Cid) -> bytes:
+        """A global model by the digest that the chain holds: from disk, or fetched, verified and kept.
+
+        Raises ObjectCorrupt when the object under the CID is not the model of that digest.
+        """
+        path = self.models / f"{digest.hex()}.safetensors"
+        if path.exists():
+            content = path.read_bytes()
+            if hashlib.sha256(content).digest() == digest:
+                return content
+        content = self.store.get(cid, model_bytes_bound(self.terms.model_size))
+        if model_digest(content) != digest:
+            raise ObjectCorrupt(f"the object {cid} is not the model whose digest {digest.hex()} stands on chain")
+        self.keep_model(content)
+        self.store.pin(cid)
+        return content
+
+    def keep_model(self, content: bytes) -> Path:
+        """Write a model to disk under its digest, whole or not at all."""
+        self.models.mkdir(parents=True, exist_ok=True)
+        path = self.models / f"{model_digest(content).hex()}.safetensors"
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_bytes(content)
+            part.replace(path)
+        return path
+
+    def layout(self) -> ModelLayout:
+        """The model's tensors, from the genesis model. Raises CharterMismatch when its size is not the contract's."""
+        layout = layout_of(self.model(self.terms.genesis_digest, self.terms.genesis_cid))
+        if layout.size != self.terms.model_size:
+            raise CharterMismatch(
+                f"the genesis model has {layout.size} parameters, the contract says {self.terms.model_size}"
+            )
+        return layout

@@ -1,0 +1,138 @@
+"""The updates this peer holds: fetched, checked, pinned; receipts vouch for them, openings are made from them (P2)."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..crypto import check_ciphertext, check_shares, ciphertext_size, open_share, shares_size
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..protocol.commitment import update_commitment
+from ..protocol.events import UpdateCommitted
+from ..protocol.ids import Bitmap, Index, bitmap_of
+from ..protocol.state import Attempt, FederationState
+from .context import PeerContext
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One update that is whole for this peer: its ciphertext on disk, and this peer's share of its one-time key."""
+
+    ciphertext: Path
+    share: npt.NDArray[np.uint16]
+
+
+class Holdings:
+    """Every update of the attempts under way, examined once."""
+
+    def __init__(self, context: PeerContext) -> None:
+        self._context = context
+        self._whole: dict[UpdateCommitted, Holding] = {}
+        self._refused: dict[UpdateCommitted, str] = {}
+
+    def examine(self, state: FederationState, attempt: Attempt) -> None:
+        """Fetch and check every committed update not yet examined.
+
+        A fault of the dealer is final; a missing object is asked for again at the next call.
+        """
+        unseen = [c for c in attempt.commits.values() if c not in self._whole and c not in self._refused]
+        if not unseen:
+            return
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for commit, outcome in zip(unseen, pool.map(lambda c: self._try(state, attempt, c), unseen), strict=True):
+                if isinstance(outcome, Holding):
+                    self._whole[commit] = outcome
+                elif isinstance(outcome, Fault):
+                    self._refused[commit] = str(outcome)
+                    self._context.log.warning("update refused", member=int(commit.index), reason=str(outcome))
+                else:
+                    self._context.log.warning("update not yet available", member=int(commit.index), reason=str(outcome))
+
+    def whole(self, attempt: Attempt) -> Bitmap:
+        """The updates of this attempt that are whole for this peer."""
+        return bitmap_of([index for index, commit in attempt.commits.items() if commit in self._whole])
+
+    def complete(self, attempt: Attempt) -> bool:
+        """Whether every committed update was examined with a final outcome."""
+        return all(c in self._whole or c in self._refused for c in attempt.commits.values())
+
+    def of(self, attempt: Attempt, index: Index) -> Holding | None:
+        """What this peer holds of one member's update."""
+        return self._whole.get(attempt.commits[index])
+
+    def forget(self, before_round: int) -> None:
+        """Let the objects of rounds before `before_round` go, from disk and from the pins."""
+        for commit in [c for c in (*self._whole, *self._refused) if c.round < before_round]:
+            self._whole.pop(commit, None)
+            self._refused.pop(commit, None)
+            for cid in (commit.ciphertext_cid, commit.shares_cid):
+                self._context.store.unpin(cid)
+        for folder in self._context.objects.glob("round-*"):
+            if int(folder.name.removeprefix("round-")) < before_round:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _try(self, state: FederationState, attempt: Attempt, commit: UpdateCommitted) -> Holding | Fault | Exception:
+        try:
+            return self._hold(state, attempt, commit)
+        except Fault as fault:
+            return fault
+        except (ObjectMissing, ObjectCorrupt, StoreUnreachable) as error:
+            return error
+
+    def _hold(self, state: FederationState, attempt: Attempt, commit: UpdateCommitted) -> Holding:
+        """Fetch one update and check it whole: sizes, ranges, commitment, dealing, and this peer's own share."""
+        context = self._context
+        dealer = state.members[commit.index]
+        d, keys = context.terms.model_size, context.encryption_keys(state)
+        threshold = context.terms.threshold
+        path = context.objects / f"round-{commit.round:06d}" / commit.ciphertext_cid
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            context.store.get_file(commit.ciphertext_cid, ciphertext_size(d), path)
+        shares = context.store.get(commit.shares_cid, shares_size(len(keys), threshold))
+        ciphertext_root = check_ciphertext(path, d, offender=dealer.member, round=commit.round)
+        round_context = context.round_context(state, attempt)
+        shares_root = check_shares(
+            shares,
+            round_context,
+            dealer=commit.index,
+            dealer_address=dealer.member,
+            encryption_keys=keys,
+            threshold=threshold,
+            offender=dealer.member,
+        )
+        commitment = update_commitment(
+            context.reader.chain_id,
+            context.reader.contract,
+            commit.round,
+            commit.attempt,
+            dealer.member,
+            ciphertext_root,
+            shares_root,
+        )
+        if commitment != commit.commitment:
+            raise Fault(
+                "commitment",
+                offender=dealer.member,
+                round=commit.round,
+                expected=commit.commitment.hex(),
+                got=commitment.hex(),
+            )
+        share = open_share(
+            shares,
+            round_context,
+            dealer=commit.index,
+            dealer_address=dealer.member,
+            encryption_keys=keys,
+            threshold=threshold,
+            me=context.me,
+            private_key=context.encryption_private,
+        )
+        context.store.pin(commit.ciphertext_cid)
+        context.store.pin(commit.shares_cid)
+        return Holding(ciphertext=path, share=share)

@@ -1,0 +1,191 @@
+"""The journal: a peer's promises, written and fsynced before the act, so that kill -9 at any point loses nothing.
+
+It holds promises only (the upload it dealt, the receipt it gave, the set it opened, the raw transactions it sent);
+everything else a peer knows it reads from the chain. One line a record: a SHA-256 prefix, a space, JSON. A last line
+that was torn by a crash was never acted on, and is dropped; any other damage stops the peer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import FedchainError, UsageError
+from ..protocol.ids import Bitmap, Cid, Digest
+
+_CHECK_HEX = 16
+
+
+class PromiseRefused(FedchainError):
+    """An act would contradict a promise in the journal; it is not done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """The one upload this peer dealt in an attempt."""
+
+    commitment: Digest
+    ciphertext_cid: Cid
+    shares_cid: Cid
+
+
+class Journal:
+    """One peer's journal; a lock keeps a second process of the same peer away."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(str(path) + ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"another process runs this peer already ({path}.lock is held); stop it first") from error
+        self._transactions: dict[str, bytes] = {}
+        self._by_nonce: list[tuple[int, bytes]] = []
+        self._next_nonce = 0
+        self._dealt: dict[tuple[int, int], Dealt] = {}
+        self._receipts: dict[tuple[int, int], Bitmap] = {}
+        self._opened: dict[tuple[int, int], tuple[int, Bitmap]] = {}
+        for record in self._recover():
+            self._take(record)
+        self._file = path.open("ab")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        self._file.close()
+        self._lock.release()
+
+    def transaction(self, key: str) -> bytes | None:
+        """The raw transaction promised under `key`, if any."""
+        return self._transactions.get(key)
+
+    def promise_transaction(self, key: str, nonce: int, raw: bytes) -> None:
+        """Record that these bytes are about to be sent. Raises PromiseRefused if the key has signed other bytes."""
+        known = self._transactions.get(key)
+        if known is not None and known != raw:
+            raise PromiseRefused(f"the journal holds another transaction for {key}; it is not signed twice")
+        if known is None:
+            self._write({"kind": "transaction", "key": key, "nonce": nonce, "raw": raw.hex()})
+
+    def next_nonce(self) -> int:
+        """One more than the largest nonce promised; 0 when none is."""
+        return self._next_nonce
+
+    def promised_from(self, nonce: int) -> tuple[bytes, ...]:
+        """The raw transactions promised with this nonce or a later one, ascending."""
+        return tuple(raw for promised, raw in sorted(self._by_nonce) if promised >= nonce)
+
+    def dealt(self, round: int, attempt: int) -> Dealt | None:
+        """The upload dealt in this attempt, if any."""
+        return self._dealt.get((round, attempt))
+
+    def promise_upload(self, round: int, attempt: int, dealt: Dealt) -> None:
+        """Record the upload about to be committed; one an attempt. Raises PromiseRefused for a second."""
+        known = self.dealt(round, attempt)
+        if known is not None and known != dealt:
+            raise PromiseRefused(f"another upload was dealt in round {round} attempt {attempt}")
+        if known is None:
+            self._write(
+                {
+                    "kind": "dealt",
+                    "round": round,
+                    "attempt": attempt,
+                    "commitment": dealt.commitment.hex(),
+                    "ciphertext_cid": dealt.ciphertext_cid,
+                    "shares_cid": dealt.shares_cid,
+                }
+            )
+
+    def receipt(self, round: int, attempt: int) -> Bitmap | None:
+        """The receipt promised in this attempt, if any."""
+        return self._receipts.get((round, attempt))
+
+    def promise_receipt(self, round: int, attempt: int, whole: Bitmap) -> None:
+        """Record the receipt about to be posted; one an attempt."""
+        known = self.receipt(round, attempt)
+        if known is not None and known != whole:
+            raise PromiseRefused(f"another receipt was given in round {round} attempt {attempt}")
+        if known is None:
+            self._write({"kind": "receipt", "round": round, "attempt": attempt, "whole": whole})
+
+    def promise_opening(self, round: int, attempt: int, group: int, participants: Bitmap) -> None:
+        """Record the one set that is ever opened in (round, group).
+
+        Raises PromiseRefused for any other set or attempt: the difference of two opened sums is a smaller sum (P4).
+        """
+        known = self._opened.get((round, group))
+        if known is not None and known != (attempt, participants):
+            raise PromiseRefused(
+                f"round {round} was opened for the set {known[1]:#b} of attempt {known[0]}; no other is ever opened"
+            )
+        if known is None:
+            self._write(
+                {"kind": "opened", "round": round, "attempt": attempt, "group": group, "participants": participants}
+            )
+
+    def _write(self, record: dict[str, Any]) -> None:
+        body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+        self._file.write(_check(body) + b" " + body + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._take(record)
+
+    def _take(self, record: dict[str, Any]) -> None:
+        match record["kind"]:
+            case "transaction":
+                raw = bytes.fromhex(record["raw"])
+                self._transactions[record["key"]] = raw
+                self._by_nonce.append((record["nonce"], raw))
+                self._next_nonce = max(self._next_nonce, record["nonce"] + 1)
+            case "dealt":
+                self._dealt[record["round"], record["attempt"]] = Dealt(
+                    commitment=Digest(bytes.fromhex(record["commitment"])),
+                    ciphertext_cid=Cid(record["ciphertext_cid"]),
+                    shares_cid=Cid(record["shares_cid"]),
+                )
+            case "receipt":
+                self._receipts[record["round"], record["attempt"]] = Bitmap(record["whole"])
+            case "opened":
+                set_opened = (record["attempt"], Bitmap(record["participants"]))
+                self._opened[record["round"], record["group"]] = set_opened
+            case kind:
+                raise UsageError(f"{self._path}: a record of unknown kind {kind!r}; was it written by a newer version?")
+
+    def _recover(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        content = self._path.read_bytes()
+        records: list[dict[str, Any]] = []
+        whole = 0
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            check, _, body = line.partition(b" ")
+            intact = bool(body) and check == _check(body) and number < len(lines)
+            if not intact:
+                if number >= len(lines) or (number == len(lines) - 1 and not lines[-1]):
+                    break
+                raise UsageError(f"{self._path} is damaged at line {number}; restore it from a copy: it holds promises")
+            records.append(json.loads(body))
+            whole += len(line) + 1
+        if whole < len(content):
+            with self._path.open("r+b") as file:
+                file.truncate(whole)
+                os.fsync(file.fileno())
+        return records
+
+
+def _check(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:_CHECK_HEX].encode()

@@ -1,0 +1,84 @@
+"""The node: reads the chain, lets each role do what is due, and waits. It holds no phase of its own.
+
+After a crash it reads the chain and its journal and goes on where the federation stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..errors import TransactionFailed, UsageError, WorldError
+from ..protocol.phase import Phase, phase_of
+from ..protocol.state import FederationState
+from .aggregator import Aggregator
+from .context import PeerContext
+from .holdings import Holdings
+from .shareholder import Shareholder
+from .trainer import Trainer
+
+_LONGEST_WAIT_S = 10.0
+
+
+class Node:
+    """One peer at work. `watch`, if given, is called with (state, now) whenever either may have changed."""
+
+    def __init__(
+        self, context: PeerContext, poll_s: float = 0.25, watch: Callable[[FederationState, int], None] | None = None
+    ) -> None:
+        self._context = context
+        self._poll_s = poll_s
+        self._watch = watch
+        holdings = Holdings(context)
+        self._holdings = holdings
+        self._aggregator = Aggregator(context, holdings)
+        self._roles = (Trainer(context), Shareholder(context, holdings), self._aggregator)
+        self._closed = -1
+
+    def run(self) -> FederationState:
+        """Work until the run is finished; gives the final state.
+
+        The world's failures (chain or store unreachable, a transaction overtaken by events) are logged and tried again
+        with growing pauses; a fault of a member that this peer cannot work around is raised.
+        """
+        pause = self._poll_s
+        while True:
+            try:
+                state = self._context.reader.refresh()
+                now = self._context.reader.now()
+                if self._watch is not None:
+                    self._watch(state, now)
+                if phase_of(state, state.round, now) is Phase.FINISHED:
+                    self._close_rounds(state)
+                    return state
+                if self.step(state, now):
+                    pause = self._poll_s
+                    continue
+                pause = self._poll_s
+            except TransactionFailed as error:
+                self._context.log.warning("transaction refused", reason=str(error))
+                pause = min(pause * 2, _LONGEST_WAIT_S)
+            except WorldError as error:
+                self._context.log.warning("trying again", reason=str(error), pause_s=pause)
+                pause = min(pause * 2, _LONGEST_WAIT_S)
+            time.sleep(pause)
+
+    def step(self, state: FederationState, now: int) -> bool:
+        """Let each role do what is due at this state and time; whether anything was done."""
+        self._close_rounds(state)
+        if phase_of(state, state.round, now) is Phase.ENROLLING:
+            return False
+        if self._context.me not in state.members:
+            raise UsageError(f"{self._context.address} did not enrol before the run began; it can only watch")
+        return any(role.act(state, now) for role in self._roles)
+
+    def _close_rounds(self, state: FederationState) -> None:
+        """Note the rounds that closed since the last look: check the model, write the meter, let old objects go."""
+        self._aggregator.check_closed(state)
+        closed = len(state.closed)
+        if self._closed >= 0 and closed > self._closed:
+            attempt = state.closed[closed]
+            self._context.meter.close(closed, attempt.attempt)
+            self._context.log.info("round closed", round=closed)
+            self._holdings.forget(closed - self._context.charter.storage.keep_rounds + 1)
+        self._closed = closed

@@ -1,0 +1,86 @@
+"""The shareholder (P2, P4): vouches for what it holds, and opens one locked set a round, ever.
+
+Duties: examine every committed update; post one receipt an attempt; publish one opening once a participant set is
+locked and final. Deadlines: the receipt window; an opening has none, it is owed until the round closes. Refusals: it
+vouches for nothing it has not fetched and checked; it opens nothing whose share it lacks; it journals the set before it
+publishes, and opens no other set in that round whatever the chain says later.
+"""
+
+from __future__ import annotations
+
+from ..crypto import make_opening
+from ..protocol.actions import PostReceipt, PublishOpening
+from ..protocol.ids import members_of
+from ..protocol.phase import Phase, live_attempt, phase_of, training_end
+from ..protocol.state import Attempt, FederationState
+from .context import GROUP, PeerContext
+from .crash import crash_point
+from .holdings import Holdings
+
+
+class Shareholder:
+    """One peer's duties to the others' updates."""
+
+    def __init__(self, context: PeerContext, holdings: Holdings) -> None:
+        self._context = context
+        self._holdings = holdings
+
+    def act(self, state: FederationState, now: int) -> bool:
+        """Do what is due now; whether anything was done."""
+        attempt = live_attempt(state, now)
+        if attempt is None:
+            return False
+        match phase_of(state, state.round, now):
+            case Phase.TRAINING:
+                self._holdings.examine(state, attempt)
+                return False
+            case Phase.RECEIPTS if self._context.me not in attempt.receipts:
+                return self._receipt(state, attempt, now)
+            case Phase.OPENING | Phase.CLOSING if self._context.me not in attempt.openings:
+                return self._open(state, attempt)
+            case _:
+                return False
+
+    def _receipt(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        """Post which updates are whole; wait up to half the window for objects that have not arrived."""
+        context, round = self._context, attempt.round
+        whole = context.journal.receipt(round, attempt.attempt)
+        if whole is None:
+            with context.meter.step("receipt"):
+                self._holdings.examine(state, attempt)
+            ended = training_end(state, attempt, now)
+            assert ended is not None
+            if not self._holdings.complete(attempt) and now < ended + context.terms.receipt_window_s // 2:
+                return False
+            whole = self._holdings.whole(attempt)
+            crash_point("before-receipt", round)
+            context.journal.promise_receipt(round, attempt.attempt, whole)
+        with context.meter.step("receipt"):
+            context.sender.submit(
+                f"receipt/{round}/{attempt.attempt}", PostReceipt(round=round, attempt=attempt.attempt, whole=whole)
+            )
+        context.log.info("receipt posted", round=round, attempt=attempt.attempt, whole=f"{whole:b}")
+        crash_point("after-receipt", round)
+        return True
+
+    def _open(self, state: FederationState, attempt: Attempt) -> bool:
+        """Publish the sum of this member's shares over the locked set: no aggregate is looked at, or needed."""
+        context, locked = self._context, attempt.aggregate
+        assert locked is not None
+        self._holdings.examine(state, attempt)
+        holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
+        shares = [holding.share for holding in holdings if holding is not None]
+        if len(shares) < len(holdings):
+            return False
+        with context.meter.step("open"):
+            crash_point("before-opening", attempt.round)
+            context.journal.promise_opening(attempt.round, attempt.attempt, GROUP, locked.participants)
+            opening = make_opening(shares)
+            cid = context.store.put(opening.encode())
+            context.sender.submit(
+                f"opening/{attempt.round}/{attempt.attempt}/{GROUP}",
+                PublishOpening(round=attempt.round, attempt=attempt.attempt, group=GROUP, root=opening.root(), cid=cid),
+            )
+        context.log.info("opening published", round=attempt.round, participants=f"{locked.participants:b}")
+        crash_point("after-opening", attempt.round)
+        return True

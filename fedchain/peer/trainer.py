@@ -1,0 +1,143 @@
+"""The trainer (P1): trains from the model that stands, and uploads one update that nobody can read.
+
+Duties: vote to stop when the model that stands meets the target on this member's own held-out data; then, once an
+attempt, train, clip, weight, quantise, encrypt under a fresh one-time key, deal its shares, store, commit.
+Deadline: the training window. Refusals: it never commits two uploads in one attempt, and never encrypts twice under one
+key: an upload that was dealt but not journalled is forgotten, and dealt anew with a fresh key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+
+from ..crypto import deal
+from ..learn import evaluate, train_locally
+from ..protocol.actions import CommitUpdate, VoteToStop
+from ..protocol.arithmetic import quantise
+from ..protocol.commitment import update_commitment
+from ..protocol.phase import Phase, live_attempt, phase_of
+from ..protocol.state import Attempt, FederationState
+from .context import PeerContext
+from .crash import crash_point
+from .journal import Dealt
+
+
+class Trainer:
+    """One peer's training duties."""
+
+    def __init__(self, context: PeerContext) -> None:
+        self._context = context
+        self._judged: set[int] = set()
+
+    def act(self, state: FederationState, now: int) -> bool:
+        """Do what is due now; whether anything was done."""
+        if phase_of(state, state.round, now) is not Phase.TRAINING:
+            return False
+        attempt = live_attempt(state, now)
+        assert attempt is not None
+        if self._vote(state, attempt):
+            return True
+        if self._context.me in attempt.commits:
+            return False
+        dealt = self._context.journal.dealt(attempt.round, attempt.attempt)
+        if dealt is None:
+            dealt = self._deal(state, attempt)
+        self._commit(attempt, dealt)
+        return True
+
+    def _vote(self, state: FederationState, attempt: Attempt) -> bool:
+        """Judge the model that stands, once a round; vote to stop if it meets the charter's target."""
+        context, round = self._context, attempt.round
+        target = context.charter.run.target
+        if round in self._judged or round == 1:
+            return False
+        self._judged.add(round)
+        metrics = evaluate(context.task, context.model(*state.base_model(round)), context.data.validation)
+        value = metrics[context.task.metric]
+        context.log.info("model judged", round=round - 1, metric=context.task.metric, value=round_4(value))
+        if target is None:
+            return False
+        met = value >= target if context.task.higher_is_better else value <= target
+        if not met or state.stop_votes >> context.me & 1:
+            return False
+        context.sender.submit(f"stop/{round}", VoteToStop(round=round))
+        context.log.info("voted to stop", round=round, target=target)
+        return True
+
+    def _deal(self, state: FederationState, attempt: Attempt) -> Dealt:
+        context, round = self._context, attempt.round
+        crash_point("before-training", round)
+        base = context.model(*state.base_model(round))
+        local_seed = seed_of(context.seed, context.me, round, attempt.attempt)
+        with context.meter.step("train"):
+            result = train_locally(context.task, base, context.charter.algorithm, context.data, local_seed)
+        context.log.info("trained", round=round, attempt=attempt.attempt, loss=round_4(result.loss))
+        context.meter.note(loss=round_4(result.loss))
+        crash_point("after-training", round)
+        with context.meter.step("encrypt"):
+            values = quantise(
+                result.update,
+                weight=state.members[context.me].weight,
+                max_weight=state.max_weight,
+                settings=context.charter.update,
+                random=np.random.default_rng(local_seed),
+            )
+            upload = deal(
+                context.round_context(state, attempt),
+                dealer=context.me,
+                dealer_address=context.address,
+                encryption_keys=context.encryption_keys(state),
+                threshold=context.terms.threshold,
+                values=values,
+            )
+        with context.meter.step("commit"):
+            dealt = Dealt(
+                commitment=update_commitment(
+                    context.reader.chain_id,
+                    context.reader.contract,
+                    round,
+                    attempt.attempt,
+                    context.address,
+                    upload.ciphertext_root,
+                    upload.shares_root,
+                ),
+                ciphertext_cid=context.store.put(upload.ciphertext),
+                shares_cid=context.store.put(upload.shares),
+            )
+        crash_point("after-dealing", round)
+        context.journal.promise_upload(round, attempt.attempt, dealt)
+        return dealt
+
+    def _commit(self, attempt: Attempt, dealt: Dealt) -> None:
+        context = self._context
+        crash_point("before-commit", attempt.round)
+        action = CommitUpdate(
+            round=attempt.round,
+            attempt=attempt.attempt,
+            commitment=dealt.commitment,
+            ciphertext_cid=dealt.ciphertext_cid,
+            shares_cid=dealt.shares_cid,
+        )
+        with context.meter.step("commit"):
+            context.sender.submit(f"commit/{attempt.round}/{attempt.attempt}", action)
+        context.log.info("update committed", round=attempt.round, attempt=attempt.attempt)
+        crash_point("after-commit", attempt.round)
+
+
+def seed_of(seed: int, *place: int) -> int:
+    """A 63-bit seed for one member, round and attempt, so that a retry trains and rounds afresh (P5)."""
+    text = "fedchain local seed/" + "/".join(str(part) for part in (seed, *place))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def fresh_seed() -> int:
+    """A seed from the operating system, for a peer that was given none."""
+    return int.from_bytes(os.urandom(8), "big") >> 1
+
+
+def round_4(value: float) -> float:
+    """Four decimals, for logs."""
+    return round(float(value), 4)
