@@ -1,0 +1,240 @@
+"""A member's two keys at rest: an eth-account keystore that signs, and beside it the X25519 key that opens shares.
+
+Both are sealed with one password: the keystore by scrypt (the Ethereum keystore format, version 3), the X25519 key by
+Argon2id and XSalsa20-Poly1305 (PyNaCl's SecretBox). Nothing secret ever touches a disk in the clear, and no file is
+ever overwritten: a key that is lost cannot be made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nacl.exceptions
+import nacl.public
+import nacl.pwhash
+import nacl.secret
+from eth_account import Account
+from eth_utils.address import to_checksum_address
+
+from ..errors import UsageError
+from ..protocol.ids import Address
+
+_FAST_SCRYPT_N = 1 << 14
+_MAX_SCRYPT_MEMORY = 1 << 30
+_MAX_KEY_FILE_BYTES = 16_384
+_FORM = "fedchain x25519 v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A member's keys, unsealed. `repr` shows no secret.
+
+    `private_key` (32 bytes, secp256k1) signs transactions; `encryption_private` and `encryption_public` (32 bytes each,
+    X25519) open and seal shares.
+    """
+
+    address: Address
+    private_key: bytes = field(repr=False)
+    encryption_private: bytes = field(repr=False)
+    encryption_public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublicIdentity:
+    """What the files say without a password."""
+
+    address: Address
+    encryption_public: bytes
+
+
+def encryption_file(keystore: Path) -> Path:
+    """Where the X25519 key of a keystore lies: beside it, `alice.json` and `alice.x25519.json`."""
+    return keystore.with_name(keystore.name.removesuffix(".json") + ".x25519.json")
+
+
+def new_identity(keystore: Path, password: str, fast: bool = False) -> Identity:
+    """Make fresh keys, seal them into `keystore` and the file beside it, and give them.
+
+    `fast` (n = 2**14, 0.1 s instead of 1 s) is for devnets: it costs an attacker sixteen times less a guess. Raises
+    UsageError when a file is already there or cannot be written.
+    """
+    if not password:
+        raise UsageError("an empty password protects nothing; give one")
+    sealed = encryption_file(keystore)
+    for file in (keystore, sealed):
+        if file.exists() or file.is_symlink():
+            raise UsageError(f"{file} is already there; keys are never overwritten, choose another name")
+    private_key = Account.create(secrets.token_hex(32)).key
+    address = Address(Account.from_key(private_key).address)
+    encryption = nacl.public.PrivateKey.generate()
+    identity = Identity(
+        address=address,
+        private_key=bytes(private_key),
+        encryption_private=bytes(encryption),
+        encryption_public=bytes(encryption.public_key),
+    )
+    store = Account.encrypt(identity.private_key, password, kdf="scrypt", iterations=_FAST_SCRYPT_N if fast else None)
+    store["address"] = address
+    # The X25519 file first: a keystore that is there is whole.
+    _write_new(sealed, _sealed(identity, password, fast))
+    _write_new(keystore, store)
+    return identity
+
+
+def load_identity(keystore: Path, password: str) -> Identity:
+    """The keys of a keystore and the file beside it. Raises UsageError: missing, malformed, wrong password."""
+    sealed = encryption_file(keystore)
+    store = _read(keystore)
+    _check_keystore_cost(keystore, store)
+    try:
+        private_key = bytes(Account.decrypt(store, password))
+        address = Address(Account.from_key(private_key).address)
+    except ValueError as error:
+        if "MAC mismatch" in str(error):
+            raise UsageError(f"the password does not open {keystore}") from error
+        raise _malformed(keystore) from error
+    except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise _malformed(keystore) from error
+    named = store.get("address")
+    if isinstance(named, str) and named.lower().removeprefix("0x") != address[2:].lower():
+        raise _malformed(keystore)
+    entries = _read(sealed)
+    encryption = nacl.public.PrivateKey(_unseal(sealed, entries, address, password))
+    if _hex(entries.get("public"), 32) != bytes(encryption.public_key):
+        raise _malformed(sealed)
+    return Identity(
+        address=address,
+        private_key=private_key,
+        encryption_private=bytes(encryption),
+        encryption_public=bytes(encryption.public_key),
+    )
+
+
+def public_identity(keystore: Path) -> PublicIdentity:
+    """Address and X25519 public key, read without a password (so a changed file may lie). Raises UsageError."""
+    store, sealed = _read(keystore), _read(encryption_file(keystore))
+    address, public = store.get("address"), _hex(sealed.get("public"), 32)
+    if not isinstance(address, str) or len(address.removeprefix("0x")) != 40 or _hex(address, 20) is None:
+        raise _malformed(keystore)
+    if public is None or sealed.get("form") != _FORM:
+        raise _malformed(encryption_file(keystore))
+    return PublicIdentity(Address(to_checksum_address("0x" + address.removeprefix("0x"))), public)
+
+
+def _sealed(identity: Identity, password: str, fast: bool) -> dict[str, Any]:
+    salt = secrets.token_bytes(nacl.pwhash.argon2id.SALTBYTES)
+    if fast:
+        opslimit, memlimit = nacl.pwhash.argon2id.OPSLIMIT_MIN, nacl.pwhash.argon2id.MEMLIMIT_INTERACTIVE // 4
+    else:
+        opslimit, memlimit = nacl.pwhash.argon2id.OPSLIMIT_MODERATE, nacl.pwhash.argon2id.MEMLIMIT_MODERATE
+    # The address is sealed with the key, so that a file laid beside another's keystore is noticed.
+    content = bytes.fromhex(identity.address[2:]) + identity.encryption_private
+    box = nacl.secret.SecretBox(_stretched(password, salt, opslimit, memlimit)).encrypt(content)
+    return {
+        "form": _FORM,
+        "address": identity.address,
+        "public": identity.encryption_public.hex(),
+        "kdf": {"name": "argon2id", "salt": salt.hex(), "opslimit": opslimit, "memlimit": memlimit},
+        "box": box.hex(),
+    }
+
+
+def _unseal(file: Path, entries: dict[str, Any], address: Address, password: str) -> bytes:
+    kdf = entries.get("kdf")
+    box = _hex(entries.get("box"), nacl.secret.SecretBox.NONCE_SIZE + nacl.secret.SecretBox.MACBYTES + 52)
+    if entries.get("form") != _FORM or not isinstance(kdf, dict) or kdf.get("name") != "argon2id" or box is None:
+        raise _malformed(file)
+    salt, opslimit, memlimit = _hex(kdf.get("salt"), 16), kdf.get("opslimit"), kdf.get("memlimit")
+    if salt is None or type(opslimit) is not int or type(memlimit) is not int:
+        raise _malformed(file)
+    # A file must not make us reserve more memory, or work longer, than the costliest settings we would write.
+    if not (
+        nacl.pwhash.argon2id.OPSLIMIT_MIN <= opslimit <= nacl.pwhash.argon2id.OPSLIMIT_SENSITIVE
+        and nacl.pwhash.argon2id.MEMLIMIT_MIN <= memlimit <= nacl.pwhash.argon2id.MEMLIMIT_SENSITIVE
+    ):
+        raise _malformed(file)
+    try:
+        content = nacl.secret.SecretBox(_stretched(password, salt, opslimit, memlimit)).decrypt(box)
+    except nacl.exceptions.CryptoError as error:
+        raise UsageError(f"the password does not open {file}, or the file was changed") from error
+    if content[:20] != bytes.fromhex(address[2:]):
+        raise UsageError(f"{file} belongs to another keystore; put the file that was made with it back beside it")
+    return content[20:]
+
+
+def _stretched(password: str, salt: bytes, opslimit: int, memlimit: int) -> bytes:
+    size = nacl.secret.SecretBox.KEY_SIZE
+    return nacl.pwhash.argon2id.kdf(size, password.encode(), salt, opslimit=opslimit, memlimit=memlimit)
+
+
+def _check_keystore_cost(file: Path, store: dict[str, Any]) -> None:
+    """Refuse a keystore whose key derivation would eat the machine before the password is even looked at."""
+    crypto = store.get("crypto", store.get("Crypto"))
+    if not isinstance(crypto, dict) or not isinstance(crypto.get("kdfparams"), dict) or store.get("version") != 3:
+        raise _malformed(file)
+    params: dict[str, Any] = crypto["kdfparams"]
+    names = ("n", "r", "p") if crypto.get("kdf") == "scrypt" else ("c",)
+    costs = [params.get(name) for name in names]
+    if not all(type(cost) is int and cost >= 1 for cost in costs):
+        raise _malformed(file)
+    if names == ("c",):
+        excessive = params["c"] > 10_000_000
+    else:
+        excessive = 128 * params["n"] * params["r"] > _MAX_SCRYPT_MEMORY or params["p"] > 16
+    if excessive:
+        raise _malformed(file)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_KEY_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UsageError(f"no key at {file}; make one with `fedchain key new {file}`") from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
+    try:
+        entries = json.loads(content) if len(content) <= _MAX_KEY_FILE_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise _malformed(file) from error
+    if not isinstance(entries, dict):
+        raise _malformed(file)
+    return entries
+
+
+def _write_new(file: Path, entries: dict[str, Any]) -> None:
+    """Whole or not at all, readable by its owner only, and never over another file."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(json.dumps(entries, indent=2).encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"{file} is already there; keys are never overwritten, choose another name") from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def _malformed(file: Path) -> UsageError:
+    return UsageError(f"{file} is not a key file that fedchain wrote; restore it from your copy")
+
+
+def _hex(value: object, length: int) -> bytes | None:
+    if not isinstance(value, str) or len(value.removeprefix("0x")) != 2 * length:
+        return None
+    try:
+        return bytes.fromhex(value.removeprefix("0x"))
+    except ValueError:
+        return None
