@@ -27,7 +27,8 @@ MAX_CHARTER_BYTES = 65_536
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    # Strict, and no inf or nan: `rounds = true`, `"3"` or `clip_value = inf` are slips, and none may become a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Federation(_Section):
@@ -36,7 +37,15 @@ class Federation(_Section):
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
     description: str = Field(default="", max_length=500)
     task: str = Field(default="task.py", pattern=r"^[A-Za-z0-9_.-]+\.py$")
-    members: tuple[str, ...] = ()
+    members: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("description")
+    @classmethod
+    def _one_line(cls, description: str) -> str:
+        # It is shown on terminals of people who fetched it: no escape sequences, line breaks or lone surrogates.
+        if not description.isprintable():
+            raise ValueError("must be one line of printable text")
+        return description
 
     @field_validator("members")
     @classmethod

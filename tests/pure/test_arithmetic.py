@@ -1,0 +1,214 @@
+"""Quantise, sum, average: unbiased, within a step, inside the field, and the same bits everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedchain.errors import MalformedObject, UsageError
+from fedchain.protocol.arithmetic import (
+    average,
+    clipped_fraction,
+    next_model,
+    offset_of,
+    quantise,
+    step_of,
+    weight_of,
+)
+from fedchain.protocol.charter import Update
+from fedchain.protocol.ids import MAX_MEMBERS
+from fedchain.protocol.seeds import seed_for
+
+PLAIN = Update(clip_value=0.25)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def integers(update: np.ndarray, charter: Update = PLAIN, *, weight: int = 1, of: int = 1, seed: int = 0) -> np.ndarray:
+    return quantise(update, weight=weight, max_weight=of, settings=charter, random=rng(seed))
+
+
+def mean_of_one(values: np.ndarray) -> np.ndarray:
+    return average(values, participants=1, total_weight=1, max_weight=1, settings=PLAIN)
+
+
+def sha256(values: np.ndarray) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(finite, min_size=1, max_size=20),
+    st.floats(1e-6, 1e6),
+    st.floats(0, 1e3),
+    st.integers(1, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 99),
+)
+def test_every_value_stays_in_its_field(
+    update: list[float], clip_value: float, clip_norm: float, weight: int, more: int, seed: int
+) -> None:
+    charter = Update(clip_value=clip_value, clip_norm=clip_norm)
+    values = quantise(
+        np.array(update, dtype=np.float32), weight=weight, max_weight=weight + more, settings=charter, random=rng(seed)
+    )
+    assert values.dtype == np.int64
+    assert values.min() >= 1 and values.max() <= 2**16 - 1
+
+
+@pytest.mark.parametrize("clip_value", [0.1, 0.25, 0.3, 1 / 3, 0.7, 1.1, 3.3, 1e-3])
+def test_the_ends_of_the_range_are_exact(clip_value: float) -> None:
+    """Division may land an ulp past the last unit; rounding up there would leave the field."""
+    charter = Update(clip_value=clip_value)
+    update = np.array([clip_value, -clip_value, 9 * clip_value, -9 * clip_value, 0.0] * 200)
+    values = integers(update, charter).reshape(-1, 5)
+    assert (values == [65535, 1, 65535, 1, 32768]).all()
+
+
+def test_the_sum_of_64_members_fits_22_bits() -> None:
+    largest = MAX_MEMBERS * int(integers(np.array([1e9])).max())
+    assert largest < 2**22
+    assert (MAX_MEMBERS + 2) * (2**16 - 1) >= 2**22, "the headroom is used up: the bound on members is tight"
+
+
+def test_rounding_is_unbiased() -> None:
+    step = step_of(PLAIN)
+    for part in (0.0, 0.1, 0.5, 0.9, -0.3):
+        update = np.full(200_000, (7 + part) * step)
+        units = integers(update) - offset_of(PLAIN)
+        assert set(np.unique(units)) <= {int(np.floor(7 + part)), int(np.floor(7 + part)) + 1}
+        # Five standard errors of a coin's mean over 200,000 throws.
+        assert abs(units.mean() - (7 + part)) < 5 * 0.5 / np.sqrt(200_000) + 1e-9
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-0.25, 0.25), min_size=1, max_size=50), st.integers(0, 99))
+def test_one_update_comes_back_within_one_step(update: list[float], seed: int) -> None:
+    exact = np.array(update)
+    back = mean_of_one(integers(exact, seed=seed))
+    assert np.abs(back - exact).max() <= step_of(PLAIN) * (1 + 1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 1000), min_size=3, max_size=64), st.integers(0, 99))
+def test_the_weighted_mean_comes_back_within_its_bound(weights: list[int], seed: int) -> None:
+    """The error of the average is below step · |U| · w_max / Σw: one step a member."""
+    random = rng(seed)
+    updates = random.uniform(-0.2, 0.2, (len(weights), 40))
+    heaviest, total = max(weights), sum(weights)
+    sums = sum(
+        quantise(u, weight=w, max_weight=heaviest, settings=PLAIN, random=random)
+        for u, w in zip(updates, weights, strict=True)
+    )
+    back = average(np.asarray(sums), participants=len(weights), total_weight=total, max_weight=heaviest, settings=PLAIN)
+    exact = np.average(updates, axis=0, weights=weights)
+    assert np.abs(back - exact).max() <= step_of(PLAIN) * len(weights) * heaviest / total * (1 + 1e-9)
+
+
+def test_the_order_of_members_does_not_matter() -> None:
+    random = rng(3)
+    parts = [integers(random.uniform(-0.3, 0.3, 100), seed=i) for i in range(7)]
+    one = average(sum(parts), participants=7, total_weight=7, max_weight=1, settings=PLAIN)  # type: ignore[arg-type]
+    other = average(sum(parts[::-1]), participants=7, total_weight=7, max_weight=1, settings=PLAIN)  # type: ignore[arg-type]
+    assert one.tobytes() == other.tobytes()
+
+
+def test_the_average_and_the_next_model_have_these_very_bits() -> None:
+    """Pinned: a machine where this fails would not agree with the others on any model."""
+    sums = (np.arange(5, 5 + 50_000, dtype=np.int64) * 7919) % (5 * 65535 - 5) + 5
+    mean = average(sums, participants=5, total_weight=1331, max_weight=401, settings=Update(clip_value=0.3))
+    base = (np.arange(50_000, dtype=np.float32) - 25_000) / np.float32(1234.5)
+    assert sha256(mean.astype("<f8")) == "89838dc54d3f75b3ed16723cb41446d01e121f8cdeeaff19ebeacd6a92ea69d2"
+    assert (
+        sha256(next_model(base, mean).astype("<f4"))
+        == "2108e822195fd76df27288498e4855281e91ddbab54ac522721a8d3661cad639"
+    )
+
+
+def test_the_average_is_the_formula_in_exact_arithmetic() -> None:
+    sums = np.array([3, 98304, 100_000, 3 * 65535])
+    mean = average(sums, participants=3, total_weight=17, max_weight=9, settings=PLAIN)
+    for got, total in zip(mean, sums, strict=True):
+        exact = Fraction(1, 4) / 32767 * (int(total) - 3 * 32768) * Fraction(9, 17)
+        assert abs(Fraction(float(got)) - exact) <= abs(exact) * Fraction(1, 2**50)
+
+
+def test_the_next_model_is_rounded_once() -> None:
+    base = np.array([1.0], dtype=np.float32)
+    tiny = np.array([2.0**-24 * 1.5])
+    assert next_model(base, tiny)[0] == np.float32(1 + 2.0**-24 * 1.5)
+    assert next_model(base, tiny).dtype == np.float32
+
+
+def test_the_norm_is_clipped_before_weighting() -> None:
+    update = np.array([0.3, 0.4])
+    charter = Update(clip_value=1.0, clip_norm=0.05)
+    back = average(
+        integers(update, charter, weight=1, of=2), participants=1, total_weight=2, max_weight=2, settings=charter
+    )
+    np.testing.assert_allclose(back, [0.015, 0.02], atol=2 * step_of(charter))
+    untouched = integers(np.array([0.03, 0.04]), Update(clip_value=1.0, clip_norm=0.06))
+    np.testing.assert_array_equal(untouched, integers(np.array([0.03, 0.04]), Update(clip_value=1.0)))
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_diverged_update_is_refused_with_a_reason(poison: float) -> None:
+    with pytest.raises(UsageError, match="1 values that are NaN or infinite: the training diverged"):
+        integers(np.array([0.1, poison]))
+
+
+@pytest.mark.parametrize("sums", [[2, 10], [10, 3 * 65535 + 1], [-1, 10], [0, 10]])
+def test_a_sum_that_honest_members_cannot_give_is_refused(sums: list[int]) -> None:
+    with pytest.raises(MalformedObject, match="sum: range"):
+        average(np.array(sums), participants=3, total_weight=3, max_weight=1, settings=PLAIN)
+
+
+def test_a_model_beyond_float32_is_refused() -> None:
+    with pytest.raises(MalformedObject, match="model: values"):
+        next_model(np.array([3.4e38], dtype=np.float32), np.array([1e38]))
+    with pytest.raises(MalformedObject, match="model: values"):
+        next_model(np.array([1.0], dtype=np.float32), np.array([np.nan]))
+
+
+@pytest.mark.parametrize(("weight", "most"), [(0, 5), (6, 5), (-1, 5)])
+def test_a_weight_outside_its_bounds_is_our_bug(weight: int, most: int) -> None:
+    with pytest.raises(ValueError, match="weight"):
+        integers(np.array([0.1]), weight=weight, of=most)
+
+
+def test_the_clipped_fraction_counts_what_is_cut() -> None:
+    update = np.array([0.1, -0.3, 0.6, 0.2])
+    assert clipped_fraction(update, weight=1, max_weight=1, settings=PLAIN) == 0.5
+    assert clipped_fraction(update, weight=1, max_weight=2, settings=PLAIN) == 0.25
+
+
+def test_a_weight_is_the_samples_up_to_the_cap() -> None:
+    assert weight_of(300, PLAIN) == 300
+    assert weight_of(300, Update(weight_cap=200)) == 200
+    assert weight_of(2**40, PLAIN) == 2**32 - 1
+    with pytest.raises(UsageError, match="nothing to train on"):
+        weight_of(0, PLAIN)
+
+
+def test_seeds_differ_in_every_part_and_repeat_with_the_same() -> None:
+    base = seed_for("train", 7, member=1, round=2, attempt=0)
+    assert base == seed_for("train", 7, member=1, round=2, attempt=0) and 0 <= base < 2**63
+    others = {
+        seed_for("round", 7, member=1, round=2),
+        seed_for("train", 8, member=1, round=2),
+        seed_for("train", 7, member=2, round=1),
+        seed_for("train", 7, member=1, round=3),
+        seed_for("train", 7, member=1, round=2, attempt=1),
+        seed_for("train", 71, member=0, round=2),
+    }
+    assert len(others | {base}) == 7
