@@ -56,6 +56,9 @@ class Journal:
         for record in self._recover():
             self._take(record)
         self._file = path.open("ab")
+        directory = os.open(path.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
 
     def __enter__(self) -> Journal:
         return self
@@ -170,16 +173,14 @@ class Journal:
         content = self._path.read_bytes()
         records: list[dict[str, Any]] = []
         whole = 0
-        lines = content.split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            check, _, body = line.partition(b" ")
-            intact = bool(body) and check == _check(body) and number < len(lines)
-            if not intact:
-                if number >= len(lines) or (number == len(lines) - 1 and not lines[-1]):
-                    break
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            if not line.endswith(b"\n"):
+                break
+            check, _, body = line[:-1].partition(b" ")
+            if check != _check(body):
                 raise UsageError(f"{self._path} is damaged at line {number}; restore it from a copy: it holds promises")
             records.append(json.loads(body))
-            whole += len(line) + 1
+            whole += len(line)
         if whole < len(content):
             with self._path.open("r+b") as file:
                 file.truncate(whole)

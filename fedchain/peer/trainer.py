@@ -8,9 +8,6 @@ key: an upload that was dealt but not journalled is forgotten, and dealt anew wi
 
 from __future__ import annotations
 
-import hashlib
-import os
-
 import numpy as np
 
 from ..crypto import deal
@@ -19,6 +16,7 @@ from ..protocol.actions import CommitUpdate, VoteToStop
 from ..protocol.arithmetic import quantise
 from ..protocol.commitment import update_commitment
 from ..protocol.phase import Phase, live_attempt, phase_of
+from ..protocol.seeds import seed_for
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 from .crash import crash_point
@@ -71,9 +69,10 @@ class Trainer:
         context, round = self._context, attempt.round
         crash_point("before-training", round)
         base = context.model(*state.base_model(round))
-        local_seed = seed_of(context.seed, context.me, round, attempt.attempt)
+        place = {"member": context.me, "round": round, "attempt": attempt.attempt}
         with context.meter.step("train"):
-            result = train_locally(context.task, base, context.charter.algorithm, context.data, local_seed)
+            training_seed = seed_for("training", context.seed, **place)
+            result = train_locally(context.task, base, context.charter.algorithm, context.data, training_seed)
         context.log.info("trained", round=round, attempt=attempt.attempt, loss=round_4(result.loss))
         context.meter.note(loss=round_4(result.loss))
         crash_point("after-training", round)
@@ -83,7 +82,7 @@ class Trainer:
                 weight=state.members[context.me].weight,
                 max_weight=state.max_weight,
                 settings=context.charter.update,
-                random=np.random.default_rng(local_seed),
+                random=np.random.default_rng(seed_for("rounding", context.seed, **place)),
             )
             upload = deal(
                 context.round_context(state, attempt),
@@ -125,17 +124,6 @@ class Trainer:
             context.sender.submit(f"commit/{attempt.round}/{attempt.attempt}", action)
         context.log.info("update committed", round=attempt.round, attempt=attempt.attempt)
         crash_point("after-commit", attempt.round)
-
-
-def seed_of(seed: int, *place: int) -> int:
-    """A 63-bit seed for one member, round and attempt, so that a retry trains and rounds afresh (P5)."""
-    text = "fedchain local seed/" + "/".join(str(part) for part in (seed, *place))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def fresh_seed() -> int:
-    """A seed from the operating system, for a peer that was given none."""
-    return int.from_bytes(os.urandom(8), "big") >> 1
 
 
 def round_4(value: float) -> float:

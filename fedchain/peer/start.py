@@ -1,0 +1,126 @@
+"""From an operator's options to a peer at work: who am I, is this the federation I agreed to, is my data there?
+
+A peer whose charter, task or model differs from what the contract holds refuses to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from ..errors import CharterMismatch, UsageError
+from ..learn import LocalData, Task, load_task
+from ..ports import ChainReader, ChainWriter, Store
+from ..protocol.actions import Enrol
+from ..protocol.arithmetic import weight_of
+from ..protocol.charter import Charter, read_charter
+from ..protocol.ids import Address, Index
+from ..protocol.phase import Phase, phase_of
+from ..protocol.state import FederationState
+from .context import PeerContext
+from .journal import Journal
+from .meter import Meter
+from .node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One founder's place in a federation it has checked: its index, the charter, its task and its own data."""
+
+    me: Index
+    charter: Charter
+    task: Task
+    data: LocalData
+
+    @property
+    def samples(self) -> int:
+        """How many samples this member trains on."""
+        return len(self.data.train)  # type: ignore[arg-type]
+
+
+def stand(state: FederationState, folder: Path, address: Address) -> Standing:
+    """This address's standing in the federation, by the charter and task in `folder`.
+
+    Raises CharterMismatch when the folder's charter is not the contract's, UsageError when the address is no founder.
+    """
+    charter = read_charter(folder)
+    check_charter(state, charter)
+    me = state.index_of(address)
+    if me is None:
+        raise UsageError(f"{address} is not among the federation's founders; its charter names who may join")
+    task = load_task(folder / charter.federation.task, charter.task_sha256)
+    data = task.local_data(me, len(state.founders), charter.run.seed)
+    return Standing(me=me, charter=charter, task=task, data=data)
+
+
+def check_charter(state: FederationState, charter: Charter) -> None:
+    """Raise CharterMismatch unless this charter is the one whose digest the contract holds."""
+    if charter.digest() == state.terms.charter_digest:
+        return
+    named = tuple(member.lower() for member in charter.federation.members)
+    if named != tuple(founder.lower() for founder in state.founders):
+        raise CharterMismatch(
+            f"your charter names {len(named)} members that are not the contract's {len(state.founders)} founders;"
+            " get the agreed federation.toml from the one who deployed it"
+        )
+    raise CharterMismatch(
+        f"your charter has the digest {charter.digest().hex()}, the contract holds {state.terms.charter_digest.hex()};"
+        " federation.toml and the task file must be byte for byte what the members agreed on"
+    )
+
+
+def enrol(state: FederationState, standing: Standing, sender: ChainWriter, encryption_public: bytes) -> bool:
+    """Pay the bond and register key and weight, if that was not done before; whether a transaction was sent."""
+    if standing.me in state.members:
+        registered = state.members[standing.me].encryption_key
+        if registered != encryption_public:
+            raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")
+        return False
+    weight = weight_of(standing.samples, standing.charter.update)
+    sender.submit("enrol", Enrol(encryption_key=encryption_public, weight=weight, bond_wei=state.terms.bond_wei))
+    return True
+
+
+def run_peer(
+    *,
+    standing: Standing,
+    state: FederationState,
+    address: Address,
+    encryption_private: bytes,
+    reader: ChainReader,
+    sender: ChainWriter,
+    store: Store,
+    journal: Journal,
+    folder: Path,
+    seed: int,
+    engine: Literal["numpy", "tenseal"],
+    log: structlog.stdlib.BoundLogger,
+    poll_s: float = 0.25,
+    watch: Callable[[FederationState, int], None] | None = None,
+) -> FederationState:
+    """Work for the federation until its run is finished; gives the final state."""
+    context = PeerContext(
+        me=standing.me,
+        address=address,
+        encryption_private=encryption_private,
+        charter=standing.charter,
+        terms=state.terms,
+        task=standing.task,
+        data=standing.data,
+        reader=reader,
+        sender=sender,
+        store=store,
+        journal=journal,
+        meter=Meter(folder / "rounds.jsonl", store),
+        folder=folder,
+        seed=seed,
+        engine=engine,
+        log=log,
+    )
+    if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
+        context.layout()
+    return Node(context, poll_s=poll_s, watch=watch).run()

@@ -1,0 +1,136 @@
+"""The journal: promises survive kill -9, are never contradicted, and damage is noticed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedchain.errors import UsageError
+from fedchain.peer.journal import Dealt, Journal, PromiseRefused
+from fedchain.protocol.ids import Bitmap, Cid, Digest
+
+A = Dealt(Digest(b"a" * 32), Cid("QmA"), Cid("QmB"))
+B = Dealt(Digest(b"b" * 32), Cid("QmA"), Cid("QmB"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
+
+
+def test_promises_are_there_after_a_restart(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_receipt(1, 0, Bitmap(0b10111))
+        journal.promise_opening(1, 0, 0, Bitmap(0b111))
+        journal.promise_transaction("commit/1/0", 7, b"raw")
+    with Journal(path) as journal:
+        assert journal.dealt(1, 0) == A
+        assert journal.dealt(1, 1) is None
+        assert journal.receipt(1, 0) == 0b10111
+        assert journal.transaction("commit/1/0") == b"raw"
+        assert journal.next_nonce() == 8
+        assert journal.promised_from(7) == (b"raw",)
+        assert journal.promised_from(8) == ()
+
+
+def test_promised_transactions_come_back_in_the_order_of_their_nonces(path: Path) -> None:
+    with Journal(path) as journal:
+        for nonce in (2, 0, 1):
+            journal.promise_transaction(f"key/{nonce}", nonce, bytes([nonce]))
+        assert journal.promised_from(1) == (b"\x01", b"\x02")
+
+
+def test_a_second_upload_in_one_attempt_is_refused(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_upload(1, 0, A)
+        with pytest.raises(PromiseRefused, match="another upload"):
+            journal.promise_upload(1, 0, B)
+        journal.promise_upload(1, 1, B)
+
+
+def test_a_second_receipt_in_one_attempt_is_refused(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_receipt(1, 0, Bitmap(3))
+        with pytest.raises(PromiseRefused, match="another receipt"):
+            journal.promise_receipt(1, 0, Bitmap(7))
+
+
+@pytest.mark.parametrize(("attempt", "participants"), [(0, 0b1011), (1, 0b0111)])
+def test_no_second_set_or_attempt_of_a_round_is_ever_opened(path: Path, attempt: int, participants: int) -> None:
+    with Journal(path) as journal:
+        journal.promise_opening(4, 0, 0, Bitmap(0b0111))
+    with Journal(path) as journal:
+        with pytest.raises(PromiseRefused, match="no other is ever opened"):
+            journal.promise_opening(4, attempt, 0, Bitmap(participants))
+        journal.promise_opening(4, 0, 0, Bitmap(0b0111))
+
+
+def test_one_key_never_signs_twice(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_transaction("commit/1/0", 0, b"one")
+        with pytest.raises(PromiseRefused, match="not signed twice"):
+            journal.promise_transaction("commit/1/0", 1, b"two")
+
+
+@pytest.mark.parametrize("torn", [1, 5, 20, 40])
+def test_a_torn_last_line_is_dropped_and_written_over(path: Path, torn: int) -> None:
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_receipt(1, 0, Bitmap(3))
+    path.write_bytes(path.read_bytes()[:-torn])
+    with Journal(path) as journal:
+        assert journal.dealt(1, 0) == A
+        assert journal.receipt(1, 0) is None
+        journal.promise_receipt(1, 0, Bitmap(7))
+    with Journal(path) as journal:
+        assert journal.receipt(1, 0) == 7
+
+
+def test_damage_before_the_last_line_stops_the_peer(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_receipt(1, 0, Bitmap(3))
+    content = bytearray(path.read_bytes())
+    content[30] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="damaged at line 1"):
+        Journal(path)
+
+
+def test_a_flipped_byte_in_a_whole_last_line_stops_the_peer(path: Path) -> None:
+    """A whole line that does not match its check is damage, not a torn write: a promise may stand in it."""
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_receipt(1, 0, Bitmap(3))
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="damaged at line 2"):
+        Journal(path)
+
+
+def test_two_processes_never_share_a_journal(path: Path) -> None:
+    with Journal(path):
+        code = f"from pathlib import Path; from fedchain.peer.journal import Journal; Journal(Path({str(path)!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "another process runs this peer already" in done.stderr
+
+
+def test_what_was_promised_before_kill_9_is_there_after_it(path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from fedchain.peer.journal import Journal\n"
+        f"journal = Journal(Path({str(path)!r})); journal.promise_transaction('k', 3, b'raw')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ.copy(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Journal(path) as journal:
+        assert journal.transaction("k") == b"raw"
