@@ -207,13 +207,19 @@ interface IFederation {
     /// @notice Whose turn it is to aggregate now, in phase Aggregating. Twin: aggregator_of().
     function aggregatorNow() external view returns (uint8);
 
-    function commitmentOf(uint32 round, uint32 attempt, uint8 index) external view returns (bytes32);
+    /// @notice The running digest of an attempt's commitments, in the order in which they came: 0 before the first, then
+    /// keccak256(abi.encode(before, index, commitment, ciphertextCid, sharesCid)).
+    /// @dev One word an attempt instead of one an update: who challenges hands the list (the log) back, and the contract
+    /// compares. So every statement of every attempt can be proven for as long as there are bonds.
+    function commitmentsOf(uint32 round, uint32 attempt) external view returns (bytes32);
 
     function receiptOf(uint32 round, uint32 attempt, uint8 index) external view returns (uint128);
 
     function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory);
 
-    function openingOf(uint32 round, uint16 group, uint8 index) external view returns (bytes32);
+    /// @notice The running digest of a group's openings: 0 before the first, then
+    /// keccak256(abi.encode(before, index, root, cid)).
+    function openingsOf(uint32 round, uint16 group) external view returns (bytes32);
 
     function resultOf(uint32 round, uint16 group) external view returns (Result memory);
 

@@ -1,0 +1,56 @@
+"""The committed build of the contract: ABI and bytecode, read from inside the package. Needs no compiler and no key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ARTIFACT = Path(__file__).parent / "artifacts" / "Federation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What `contracts/` compiles to.
+
+    `deployed_bytecode` holds zeros where the constructor writes the terms; `immutable_references` lists those places as
+    (start, length) in bytes, ascending. `artifact_hash` is the SHA-256 of bytecode and canonical ABI: it names the build.
+    """
+
+    name: str
+    compiler: str
+    abi: tuple[dict[str, Any], ...]
+    bytecode: bytes
+    deployed_bytecode: bytes
+    immutable_references: tuple[tuple[int, int], ...]
+    artifact_hash: str
+
+    def matches(self, code: bytes) -> bool:
+        """Whether code found on a chain is this build, whatever its terms."""
+        return self._masked(code) == self._masked(self.deployed_bytecode)
+
+    def _masked(self, code: bytes) -> bytes:
+        masked = bytearray(code)
+        for start, length in self.immutable_references:
+            masked[start : start + length] = bytes(len(masked[start : start + length]))
+        return bytes(masked)
+
+
+@cache
+def load_artifact() -> Artifact:
+    """The build that this package was made with."""
+    entries = json.loads(ARTIFACT.read_text(encoding="utf-8"))
+    bytecode = bytes.fromhex(entries["bytecode"][2:])
+    abi = json.dumps(entries["abi"], sort_keys=True, separators=(",", ":")).encode()
+    return Artifact(
+        name=entries["contractName"],
+        compiler=entries["compiler"],
+        abi=tuple(entries["abi"]),
+        bytecode=bytecode,
+        deployed_bytecode=bytes.fromhex(entries["deployedBytecode"][2:]),
+        immutable_references=tuple((start, length) for start, length in entries["immutableReferences"]),
+        artifact_hash=hashlib.sha256(bytecode + abi).hexdigest(),
+    )

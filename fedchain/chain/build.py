@@ -1,0 +1,149 @@
+"""Compile the contract and write, or compare, the committed build: `python -m fedchain.chain.build [--check]`.
+
+For whoever changes `contracts/`; a user of the package needs no compiler, because the build is committed inside it. The
+compiler is driven by py-solc-x and found in this order: the path in FEDCHAIN_SOLC; what py-solc-x has installed; py-solc-x's
+own download, when FEDCHAIN_SOLC_DOWNLOAD=1 allows it; npm's WebAssembly build behind `devnet/solc-shim.mjs`. All are the same
+version and give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .artifacts import ARTIFACT
+
+SOLC_VERSION = "0.8.37"
+CONTRACT = "Federation"
+
+ROOT = Path(__file__).parents[2]
+SHIM = ROOT / "devnet" / "solc-shim.mjs"
+
+# Source unit names and settings go into the metadata hash, and so into the bytecode: they are fixed. "paris" is the last
+# target that runs on every EVM chain: a consortium's chain may not have activated PUSH0 (shanghai) or MCOPY (cancun).
+SOURCES = ("contracts/Federation.sol", "contracts/IFederation.sol", "contracts/Membership.sol", "contracts/Rounds.sol")
+SETTINGS: dict[str, Any] = {
+    "optimizer": {"enabled": True, "runs": 200},
+    "evmVersion": "paris",
+    "viaIR": False,
+    "metadata": {"bytecodeHash": "ipfs"},
+    "remappings": [],
+}
+
+
+def find_solc() -> Path:
+    """The compiler's executable, in the order the module names. Raises UsageError when there is none."""
+    named = os.environ.get("FEDCHAIN_SOLC")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise UsageError(f"FEDCHAIN_SOLC names {named}, which is no file")
+        return path
+    import solcx
+
+    try:
+        if SOLC_VERSION in {str(version) for version in solcx.get_installed_solc_versions()}:
+            return Path(solcx.install.get_executable(SOLC_VERSION))
+        if os.environ.get("FEDCHAIN_SOLC_DOWNLOAD") == "1":
+            solcx.install_solc(SOLC_VERSION)
+            return Path(solcx.install.get_executable(SOLC_VERSION))
+    except OSError as error:  # a home that cannot be written, a download that cannot be reached
+        print(f"py-solc-x cannot be used: {error}", file=sys.stderr)
+    if shutil.which("node") and (SHIM.parent / "node_modules" / "solc" / "package.json").is_file():
+        return SHIM
+    raise UsageError(
+        f"no Solidity compiler {SOLC_VERSION}: run `npm ci --prefix devnet` (needs Node), or set FEDCHAIN_SOLC to one, "
+        "or FEDCHAIN_SOLC_DOWNLOAD=1"
+    )
+
+
+def compile_sources(sources: dict[str, str], solc: Path | None = None) -> dict[str, Any]:
+    """The compiler's standard-JSON output for named sources, under the build's settings.
+
+    Raises UsageError with the compiler's own words when a source does not compile, or the compiler is another version.
+    """
+    import solcx
+    from solcx.exceptions import SolcError
+
+    executable = solc or find_solc()
+    try:
+        version = str(solcx.wrapper.get_solc_version(executable))
+    except (OSError, SolcError) as error:
+        raise UsageError(f"{executable} is no Solidity compiler that runs here: {error}") from error
+    if version != SOLC_VERSION:
+        raise UsageError(f"{executable} is solc {version}; the build is made with {SOLC_VERSION}")
+    outputs = ["abi", "metadata", "evm.bytecode.object", "evm.deployedBytecode"]
+    task = {
+        "language": "Solidity",
+        "sources": {name: {"content": text} for name, text in sources.items()},
+        "settings": {**SETTINGS, "outputSelection": {"*": {"*": outputs}}},
+    }
+    try:
+        output: dict[str, Any] = solcx.compile_standard(task, solc_binary=executable)
+    except SolcError as error:
+        # str(error) would print all of the compiler's output.
+        messages = [e["formattedMessage"] for e in error.error_dict or [] if e["severity"] == "error"]
+        raise UsageError("\n".join(messages) or f"solc failed: {error.stderr_data}") from error
+    return output
+
+
+def build(solc: Path | None = None) -> dict[str, Any]:
+    """The artifact, compiled from this checkout's `contracts/`."""
+    try:
+        sources = {name: (ROOT / name).read_text(encoding="utf-8") for name in SOURCES}
+    except OSError as error:
+        raise UsageError(f"the contract's sources are not here; build from a checkout: {error}") from error
+    output = compile_sources(sources, solc)
+    compiled = output["contracts"][SOURCES[0]][CONTRACT]
+    references = compiled["evm"]["deployedBytecode"].get("immutableReferences", {})
+    places = sorted((place["start"], place["length"]) for uses in references.values() for place in uses)
+    return {
+        "contractName": CONTRACT,
+        "sourceName": SOURCES[0],
+        "compiler": json.loads(compiled["metadata"])["compiler"]["version"],
+        "settings": SETTINGS,
+        "sources": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(sources.items())},
+        "abi": compiled["abi"],
+        "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
+        "deployedBytecode": "0x" + compiled["evm"]["deployedBytecode"]["object"],
+        "immutableReferences": [list(place) for place in places],
+    }
+
+
+def to_text(artifact: dict[str, Any]) -> str:
+    """The committed form: sorted, one entry a line, so that a diff shows what changed."""
+    return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the artifact, or with --check compare it; the exit code is 1 when they differ."""
+    parser = argparse.ArgumentParser(prog="python -m fedchain.chain.build", description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare with the committed build and write nothing")
+    check = parser.parse_args(arguments).check
+    try:
+        artifact = build()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    size = len(artifact["deployedBytecode"]) // 2 - 1
+    if not check:
+        ARTIFACT.parent.mkdir(exist_ok=True)
+        ARTIFACT.write_text(to_text(artifact), encoding="utf-8")
+        print(f"{ARTIFACT.name}: {size:,} bytes of runtime code, solc {artifact['compiler']}")
+        return 0
+    if not ARTIFACT.is_file() or ARTIFACT.read_text(encoding="utf-8") != to_text(artifact):
+        print(f"{ARTIFACT.name} is not what contracts/ compiles to: run python -m fedchain.chain.build", file=sys.stderr)
+        return 1
+    print(f"{ARTIFACT.name} is what contracts/ compiles to: {size:,} bytes of runtime code, solc {artifact['compiler']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
