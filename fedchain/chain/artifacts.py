@@ -16,8 +16,9 @@ ARTIFACT = Path(__file__).parent / "artifacts" / "Federation.json"
 class Artifact:
     """What `contracts/` compiles to.
 
-    `deployed_bytecode` holds zeros where the constructor writes the terms; `immutable_references` lists those places as
-    (start, length) in bytes, ascending. `artifact_hash` is the SHA-256 of bytecode and canonical ABI: it names the build.
+    `deployed_bytecode` holds zeros where the constructor writes the terms; `immutable_references` lists those places
+    as (start, length) in bytes, ascending. `artifact_hash` is the SHA-256 of bytecode and canonical ABI: the build's
+    name.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """Compile the contract and write, or compare, the committed build: `python -m fedchain.chain.build [--check]`.
 
-For whoever changes `contracts/`; a user of the package needs no compiler, because the build is committed inside it. The
-compiler is driven by py-solc-x and found in this order: the path in FEDCHAIN_SOLC; what py-solc-x has installed; py-solc-x's
-own download, when FEDCHAIN_SOLC_DOWNLOAD=1 allows it; npm's WebAssembly build behind `devnet/solc-shim.mjs`. All are the same
-version and give the same bytes.
+For whoever changes `contracts/`; a user of the package needs no compiler, because the build is committed inside it.
+The compiler is driven by py-solc-x and found in this order: the path in FEDCHAIN_SOLC; what py-solc-x has installed;
+py-solc-x's own download, when FEDCHAIN_SOLC_DOWNLOAD=1 allows it; npm's WebAssembly build behind
+`devnet/solc-shim.mjs`. All are the same version and give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ CONTRACT = "Federation"
 ROOT = Path(__file__).parents[2]
 SHIM = ROOT / "devnet" / "solc-shim.mjs"
 
-# Source unit names and settings go into the metadata hash, and so into the bytecode: they are fixed. "paris" is the last
-# target that runs on every EVM chain: a consortium's chain may not have activated PUSH0 (shanghai) or MCOPY (cancun).
+# Source unit names and settings go into the metadata hash, and so into the bytecode: they are fixed. "paris" is the
+# last target that runs on every EVM chain: a consortium's may not have activated PUSH0 (shanghai) or MCOPY (cancun).
 SOURCES = ("contracts/Federation.sol", "contracts/IFederation.sol", "contracts/Membership.sol", "contracts/Rounds.sol")
 SETTINGS: dict[str, Any] = {
     "optimizer": {"enabled": True, "runs": 200},
@@ -136,12 +136,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not check:
         ARTIFACT.parent.mkdir(exist_ok=True)
         ARTIFACT.write_text(to_text(artifact), encoding="utf-8")
-        print(f"{ARTIFACT.name}: {size:,} bytes of runtime code, solc {artifact['compiler']}")
+        print(f"{ARTIFACT.name}: {size:,} bytes at run time, solc {artifact['compiler']}")
         return 0
     if not ARTIFACT.is_file() or ARTIFACT.read_text(encoding="utf-8") != to_text(artifact):
-        print(f"{ARTIFACT.name} is not what contracts/ compiles to: run python -m fedchain.chain.build", file=sys.stderr)
+        remedy = "python -m fedchain.chain.build writes it anew"
+        print(f"{ARTIFACT.name} is not what contracts/ compiles to; {remedy}", file=sys.stderr)
         return 1
-    print(f"{ARTIFACT.name} is what contracts/ compiles to: {size:,} bytes of runtime code, solc {artifact['compiler']}")
+    print(f"{ARTIFACT.name} is what contracts/ compiles to: {size:,} bytes at run time, solc {artifact['compiler']}")
     return 0
 
 
