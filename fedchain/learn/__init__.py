@@ -1,1 +1,21 @@
-"""."""
+"""Training on one peer's own data: tasks, local training, baselines and uneven splits. Knows torch, and no chain."""
+
+from .baselines import alone, centralised, pooled
+from .loading import load_task, local_data_of
+from .task import Examples, LocalData, Task
+from .training import TrainResult, evaluate, genesis, train_locally
+
+__all__ = [
+    "Examples",
+    "LocalData",
+    "Task",
+    "TrainResult",
+    "alone",
+    "centralised",
+    "evaluate",
+    "genesis",
+    "load_task",
+    "local_data_of",
+    "pooled",
+    "train_locally",
+]

@@ -1,0 +1,52 @@
+"""What the federation is compared with: one model on everybody's data, and each member on its own.
+
+Only where all the data is in one place, as in the demo: a real member cannot and must not compute `centralised`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import ConcatDataset, TensorDataset
+
+from ..protocol.charter import Algorithm
+from ..protocol.seeds import seed_for
+from .loading import task_code
+from .task import Examples, LocalData, Task
+from .training import fit, loaded, metrics_of, reproducible
+
+
+def centralised(
+    task: Task, base: bytes, algorithm: Algorithm, datas: Sequence[LocalData], epochs: int, seed: int
+) -> dict[str, float]:
+    """Metrics on the test data of one model trained from `base` on all members' training data, `epochs` times through.
+
+    `epochs` is the federation's total: rounds × local epochs. Plain training: no proximal term, no clipping.
+    """
+    return _trained_and_judged(task, base, algorithm, pooled([d.train for d in datas]), epochs, seed)
+
+
+def alone(task: Task, base: bytes, algorithm: Algorithm, data: LocalData, epochs: int, seed: int) -> dict[str, float]:
+    """Metrics on the same test data of a model that one member trains from `base` on its own data only."""
+    return _trained_and_judged(task, base, algorithm, data.train, epochs, seed)
+
+
+def pooled(parts: Sequence[Examples]) -> Examples:
+    """All examples as one data set, in the order given."""
+    if all(isinstance(part, TensorDataset) for part in parts):
+        columns = zip(*(part.tensors for part in parts if isinstance(part, TensorDataset)), strict=True)
+        return TensorDataset(*(torch.cat(column) for column in columns))
+    return ConcatDataset(list(parts))  # type: ignore[arg-type]  # anything with a length and an index will do
+
+
+def _trained_and_judged(
+    task: Task, base: bytes, algorithm: Algorithm, examples: Examples, epochs: int, seed: int
+) -> dict[str, float]:
+    plain = algorithm.model_copy(update={"name": "fedavg", "mu": 0.0})
+    with task_code(task, "test_data()"):
+        test = task.test_data()
+    with reproducible(seed_for("baseline", seed)):
+        model, _ = loaded(task, base)
+        fit(task, model, examples, plain, epochs=epochs, seed=seed)
+        return metrics_of(task, model, test)
