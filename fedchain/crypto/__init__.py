@@ -1,1 +1,44 @@
-"""."""
+"""The encrypted average: one-time-key RLWE encryption, its sum, and its opening by any t of n (`docs/crypto.md`).
+
+A round in five calls. Each trainer runs `deal`: a ciphertext, and sealed shares of a key that it then forgets. Each
+shareholder runs `open_share` on what was dealt to it. The aggregator takes `sum_ciphertexts`. Each shareholder publishes
+`make_opening` for the one locked participant set. Anybody runs `open_aggregate` on any t openings and gets the same
+exact integers.
+
+Importing this imports neither TenSEAL nor torch; the engine "tenseal" is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from .aggregate import Aggregate, EngineName, check_ciphertext, sum_ciphertexts
+from .dealing import shares_size
+from .encoding import Blob
+from .opening import NotEnoughOpenings, Opened, Opening, SpoiledRound, make_opening, open_aggregate
+from .parameters import OPENING_BYTES, aggregate_size, ciphertext_size
+from .sealing import generate_encryption_key
+from .seed import RoundContext
+from .upload import Upload, check_shares, deal, open_share
+
+__all__ = [
+    "OPENING_BYTES",
+    "Aggregate",
+    "Blob",
+    "EngineName",
+    "NotEnoughOpenings",
+    "Opened",
+    "Opening",
+    "RoundContext",
+    "SpoiledRound",
+    "Upload",
+    "aggregate_size",
+    "check_ciphertext",
+    "check_shares",
+    "ciphertext_size",
+    "deal",
+    "generate_encryption_key",
+    "make_opening",
+    "open_aggregate",
+    "open_share",
+    "shares_size",
+    "sum_ciphertexts",
+]

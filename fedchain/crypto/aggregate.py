@@ -1,0 +1,104 @@
+"""The sum of ciphertexts: what an aggregator publishes, and anybody repeats to the same bytes, in any order (P3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..protocol.ids import MAX_MEMBERS, Root
+from ..protocol.merkle import hash_leaves, root_of
+from . import numpy_engine
+from . import parameters as p
+from .encoding import AGGREGATE, UPDATE, Blob, header, opened
+from .packing import pack_residues
+from .seed import Residues
+
+EngineName = Literal["numpy", "tenseal"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregate:
+    """The sum mod q of the participants' ciphertexts of d values.
+
+    `residues` is (polynomials, N) uint64 below q; past the stored leaves stand zeros that mean nothing.
+    """
+
+    residues: Residues
+    d: int
+
+    def pack(self) -> bytes:
+        """The stored form: the same bytes for every order of summation and every engine."""
+        return header(AGGREGATE, self.d) + pack_residues(self._leaves())
+
+    def root(self) -> Root:
+        """The Merkle root over the stored leaves, 64 little-endian uint64 residues each."""
+        return leaves_root(self.residues, self.d)
+
+    @classmethod
+    def parse(cls, blob: Blob, d: int, offender: str = "", round: int = 0) -> Aggregate:
+        """A fetched aggregate. Raises MalformedObject for size, header, or a residue of q or more."""
+        with opened(blob, AGGREGATE, d, offender, round) as stored:
+            return cls(_gathered(stored.checked_blocks(), d), d)
+
+    def _leaves(self) -> Residues:
+        return self.residues.reshape(-1, p.LEAF_RESIDUES)[: p.leaves_of(self.d)]
+
+
+def check_ciphertext(blob: Blob, d: int, *, offender: str, round: int) -> Root:
+    """The Merkle root of a fetched ciphertext of d values that is well formed (P2).
+
+    1. Size. 2. Header. 3. Every residue below q. Raises MalformedObject naming the field; memory is one block.
+    """
+    with opened(blob, UPDATE, d, offender, round) as stored:
+        hashes: list[bytes] = []
+        for block in stored.checked_blocks():
+            hashes += hash_leaves(block.astype("<u8", copy=False).tobytes(), p.LEAF_BYTES)
+    return root_of(hashes)
+
+
+def sum_ciphertexts(blobs: Sequence[Blob], d: int, engine: EngineName = "numpy") -> Aggregate:
+    """The homomorphic sum of checked ciphertexts of d values, block by block: memory does not grow with their number.
+
+    Raises MalformedObject when one has another size or header; their residues are `check_ciphertext`'s to judge.
+    """
+    if not 1 <= len(blobs) <= MAX_MEMBERS:
+        raise ValueError(f"a sum has 1 to {MAX_MEMBERS} ciphertexts, not {len(blobs)}")
+    add = _adder(engine)
+    with ExitStack() as files:
+        readers = [
+            files.enter_context(opened(blob, UPDATE, d, f"update {i} of the sum")).blocks()
+            for i, blob in enumerate(blobs)
+        ]
+        sums = (add(next(reader) for reader in readers) for _ in range(0, p.leaves_of(d), p.BLOCK_LEAVES))
+        return Aggregate(_gathered(sums, d), d)
+
+
+def leaves_root(coefficients: Residues, d: int) -> Root:
+    """The Merkle root over the leaves that d values take, from whole polynomials."""
+    leaves = coefficients.reshape(-1, p.LEAF_RESIDUES)[: p.leaves_of(d)]
+    hashes: list[bytes] = []
+    for start in range(0, len(leaves), p.BLOCK_LEAVES):
+        part = leaves[start : start + p.BLOCK_LEAVES].astype("<u8", copy=False)
+        hashes += hash_leaves(part.tobytes(), p.LEAF_BYTES)
+    return root_of(hashes)
+
+
+def _adder(engine: EngineName) -> Callable[[Iterable[Residues]], Residues]:
+    if engine == "numpy":
+        return numpy_engine.add
+    from . import tenseal_engine
+
+    return tenseal_engine.add
+
+
+def _gathered(blocks: Iterator[Residues], d: int) -> Residues:
+    residues = np.zeros(p.polynomials_of(d) * p.N, dtype=np.uint64)
+    place = 0
+    for block in blocks:
+        residues[place : place + block.size] = block
+        place += block.size
+    return residues.reshape(-1, p.N)

@@ -1,0 +1,91 @@
+"""Ciphertexts and aggregates as they are stored: a header of 16 bytes, then whole leaves of residues, 54 bits each.
+
+    0   4  magic: "FCUP" (an update) or "FCAG" (an aggregate)
+    4   4  version, little-endian: 1
+    8   8  d, little-endian: how many values
+    16  …  leaves_of(d) leaves of 432 bytes
+
+Everything fetched is read through here, a block at a time, so that memory does not grow with the object. Files are
+read, not mapped: mapped pages would count as this process's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ..errors import MalformedObject
+from . import parameters as p
+from .packing import unpack_residues
+from .seed import Residues
+
+Blob = bytes | Path
+"""A stored object: its bytes, or the file that holds them."""
+
+UPDATE, AGGREGATE = b"FCUP", b"FCAG"
+VERSION = 1
+
+_NAMES = {UPDATE: "ciphertext", AGGREGATE: "aggregate"}
+
+
+def header(magic: bytes, d: int) -> bytes:
+    """The 16 bytes that open a stored update or aggregate of d values."""
+    return magic + VERSION.to_bytes(4, "little") + d.to_bytes(8, "little")
+
+
+class StoredResidues:
+    """An open update or aggregate whose size and header are as they must be."""
+
+    __slots__ = ("_file", "d", "name", "offender", "round")
+
+    def __init__(self, file: BinaryIO, size: int, magic: bytes, d: int, offender: str, round: int) -> None:
+        self._file, self.d, self.name, self.offender, self.round = file, d, _NAMES[magic], offender, round
+        if size != p.ciphertext_size(d):
+            raise self.malformed("size", f"{p.ciphertext_size(d)} bytes", f"{size} bytes")
+        found, due = file.read(p.HEADER_BYTES), header(magic, d)
+        for field, part in (("magic", slice(0, 4)), ("version", slice(4, 8)), ("length", slice(8, 16))):
+            if found[part] != due[part]:
+                raise self.malformed(field, due[part].hex(), found[part].hex())
+
+    def malformed(self, field: str, expected: str, got: str) -> MalformedObject:
+        """The fault that names one field of this object."""
+        return MalformedObject(
+            f"{self.name}: {field}", offender=self.offender, round=self.round, expected=expected, got=got
+        )
+
+    def blocks(self) -> Iterator[Residues]:
+        """The residues as stored, flat, up to `BLOCK` polynomials at a time; not compared with q."""
+        left = p.leaves_of(self.d)
+        buffer = bytearray(min(left, p.BLOCK_LEAVES) * p.PACKED_LEAF_BYTES)
+        while left:
+            leaves = min(left, p.BLOCK_LEAVES)
+            part = memoryview(buffer)[: leaves * p.PACKED_LEAF_BYTES]
+            if self._file.readinto(part) != len(part):  # type: ignore[attr-defined]
+                raise self.malformed("size", f"{p.ciphertext_size(self.d)} bytes", "a shorter file")
+            yield unpack_residues(part)
+            left -= leaves
+
+    def checked_blocks(self) -> Iterator[Residues]:
+        """The same, with every residue below q (P2; a contract can be shown one that is not)."""
+        place = 0
+        for block in self.blocks():
+            if block.max() >= p.Q:
+                worst = int(np.argmax(block >= p.Q))
+                raise self.malformed(f"residue {place + worst}", f"below {p.Q}", str(int(block[worst])))
+            yield block
+            place += block.size
+
+
+@contextmanager
+def opened(blob: Blob, magic: bytes, d: int, offender: str = "", round: int = 0) -> Iterator[StoredResidues]:
+    """A stored update or aggregate of d values. Raises MalformedObject when its size or header is not that."""
+    if isinstance(blob, Path):
+        with blob.open("rb") as file:
+            yield StoredResidues(file, blob.stat().st_size, magic, d, offender, round)
+    else:
+        yield StoredResidues(BytesIO(blob), len(blob), magic, d, offender, round)
