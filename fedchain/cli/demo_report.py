@@ -1,0 +1,181 @@
+"""How the demonstration ends: the table of rounds, federated beside centralised and alone, the verdict, the files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..audit import Account, Report
+from ..chain.deploy import Deployment
+from ..learn import Task, alone, centralised, evaluate, local_data_of
+from ..peer.meter import STEPS
+from ..protocol.charter import Charter
+from ..protocol.state import FederationState
+
+Meters = Sequence[Sequence[Mapping[str, Any]]]
+"""For each peer, what it metered: one entry a round (`fedchain.peer.meter`)."""
+
+JSON_STEPS = ("train", "encrypt", "commit", "aggregate", "open", "close")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The same model, data and seed, three ways; each metric on the same test data."""
+
+    metric: str
+    federated: float
+    centralised: float
+    alone: tuple[float, ...]
+    samples: tuple[int, ...]
+
+
+def compare(charter: Charter, task: Task, rounds: int, base: bytes, model: bytes) -> Comparison:
+    """Train centrally and each alone, for as many epochs as the federation did, and judge all on the test data."""
+    members, seed = len(charter.federation.members), charter.run.seed
+    datas = [local_data_of(task, i, members, seed) for i in range(members)]
+    epochs = rounds * charter.algorithm.local_epochs
+    return Comparison(
+        metric=task.metric,
+        federated=evaluate(task, model, task.test_data())[task.metric],
+        centralised=centralised(task, base, charter.algorithm, datas, epochs, seed)[task.metric],
+        alone=tuple(alone(task, base, charter.algorithm, data, epochs, seed)[task.metric] for data in datas),
+        samples=tuple(len(data.train) for data in datas),
+    )
+
+
+def seconds_of(meters: Meters, round: int) -> dict[str, float]:
+    """The slowest peer's seconds for each step of a round."""
+    lines = [line for peer in meters for line in peer if line["round"] == round]
+    return {step: max((line["seconds"][step] for line in lines), default=0.0) for step in STEPS}
+
+
+def bytes_of(meters: Meters, round: int, direction: str) -> int:
+    """All peers' bytes `direction` ("upload_bytes" or "download_bytes") in a round."""
+    return sum(line[direction] for peer in meters for line in peer if line["round"] == round)
+
+
+def print_ending(
+    console: Console,
+    workdir: Path,
+    charter: Charter,
+    report: Report,
+    comparison: Comparison,
+    metrics: Mapping[int, Mapping[str, float]],
+    meters: Meters,
+) -> None:
+    """Everything a person wants to see at the end."""
+    table = Table(title=f"rounds of {charter.federation.name}", title_justify="left", header_style="bold")
+    for column in ("round", "participants", "aggregator", comparison.metric, "up", "down", "gas", *STEPS):
+        table.add_column(column, justify="left" if column == "participants" else "right", no_wrap=True)
+    for account in report.rounds:
+        seconds = seconds_of(meters, account.round)
+        attempt = f" (attempt {account.attempt + 1})" if account.attempt else ""
+        table.add_row(
+            f"{account.round}{attempt}",
+            " ".join(str(i) for i in account.participants),
+            "" if account.aggregator is None else str(account.aggregator),
+            f"{metrics.get(account.round, {}).get(comparison.metric, float('nan')):.4f}",
+            _size(bytes_of(meters, account.round, "upload_bytes")),
+            _size(bytes_of(meters, account.round, "download_bytes")),
+            f"{account.gas:,}",
+            *(f"{seconds[step]:.2f}" for step in STEPS),
+        )
+    console.print()
+    console.print(table)
+    console.print("[dim]seconds of the slowest peer; bytes and gas of all peers together[/dim]")
+    console.print()
+    judged = Table(title=f"{comparison.metric} on the same test data", title_justify="left", header_style="bold")
+    judged.add_column("trained")
+    judged.add_column("samples", justify="right")
+    judged.add_column(comparison.metric, justify="right")
+    judged.add_row("[bold]federated, encrypted[/bold]", f"{sum(comparison.samples)}", f"[bold]{comparison.federated:.4f}[/bold]")
+    judged.add_row("centralised (all data in one place)", f"{sum(comparison.samples)}", f"{comparison.centralised:.4f}")
+    for i, (value, samples) in enumerate(zip(comparison.alone, comparison.samples, strict=True)):
+        judged.add_row(f"peer {i} alone", f"{samples}", f"{value:.4f}")
+    console.print(judged)
+    console.print()
+    passed = report.verdict == "ok"
+    verdict = "[bold green]ok[/bold green]" if passed else "[bold red]fault[/bold red]"
+    console.print(
+        f"audit: {verdict}, {report.totals.checks_passed} checks passed over {len(report.rounds)} rounds, no key needed"
+    )
+    for fault in report.faults:
+        console.print(
+            f"  [red]{fault.check}[/red] round {fault.round}: {fault.offender}: expected {fault.expected}, got {fault.got}"
+        )
+    console.print(f"report: {workdir / 'audit.html'}", soft_wrap=True)
+    console.print(f"model:  {workdir / 'model.safetensors'}", soft_wrap=True)
+
+
+def write_json(
+    path: Path,
+    charter: Charter,
+    state: FederationState,
+    deployment: Deployment,
+    report: Report,
+    comparison: Comparison,
+    metrics: Mapping[int, Mapping[str, float]],
+    meters: Meters,
+    workdir: Path,
+    seconds: float,
+) -> None:
+    """The same for machines; the file appears whole."""
+    entries = {
+        "federation": charter.federation.name,
+        "seed": charter.run.seed,
+        "peers": len(charter.federation.members),
+        "chain_id": deployment.chain_id,
+        "contract": deployment.address,
+        "rounds": [_round_entry(account, metrics, meters) for account in report.rounds],
+        "totals": {
+            "rounds": len(report.rounds),
+            "upload_bytes": sum(bytes_of(meters, a.round, "upload_bytes") for a in report.rounds),
+            "download_bytes": sum(bytes_of(meters, a.round, "download_bytes") for a in report.rounds),
+            "gas": report.totals.gas,
+            "seconds": round(seconds, 1),
+        },
+        "comparison": {
+            "metric": comparison.metric,
+            "federated": comparison.federated,
+            "centralised": comparison.centralised,
+            "alone": list(comparison.alone),
+        },
+        "model_digest": state.model_digest.hex(),
+        "model_cid": state.model_cid,
+        "model_file": str(workdir / "model.safetensors"),
+        "report_file": str(workdir / "audit.html"),
+        "verdict": report.verdict,
+        "faults": [
+            {"check": f.check, "round": f.round, "offender": f.offender, "expected": f.expected, "got": f.got}
+            for f in report.faults
+        ],
+    }
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _round_entry(account: Account, metrics: Mapping[int, Mapping[str, float]], meters: Meters) -> dict[str, Any]:
+    seconds = seconds_of(meters, account.round)
+    return {
+        "round": account.round,
+        "attempt": account.attempt,
+        "participants": list(account.participants),
+        "aggregator": account.aggregator,
+        "upload_bytes": bytes_of(meters, account.round, "upload_bytes"),
+        "download_bytes": bytes_of(meters, account.round, "download_bytes"),
+        "gas": account.gas,
+        "seconds": {step: seconds[step] for step in JSON_STEPS},
+        "metrics": dict(metrics.get(account.round, {})),
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"

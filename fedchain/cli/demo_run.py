@@ -1,0 +1,217 @@
+"""The demonstration, step by step: devnet, contract, peers, rounds, audit, comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ..audit import Report, audit, write_html
+from ..devnet.network import Devnet
+from ..errors import FedchainError, UsageError
+from ..learn import evaluate, genesis
+from ..protocol.model import model_bytes_bound
+from ..protocol.phase import Phase, phase_of
+from ..protocol.state import FederationState
+from ..store.ipfs import IpfsStore
+from .demo_report import compare, print_ending, write_json
+from .demo_view import DemoView
+from .local import LocalFederation, PeerProcess
+
+CRASH_POINTS = {"trainer": "after-training", "shareholder": "before-opening", "aggregator": "before-aggregate"}
+DEMO_WINDOWS = {"enrol_s": 60, "training_s": 30, "receipt_s": 10, "aggregate_s": 5, "challenge_s": 60}
+WATCH_S = 0.2
+PEER_POLL_S = 0.15
+MOST_RESTARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """What the command line asked for."""
+
+    federation: Path | None
+    peers: int
+    rounds: int | None
+    seed: int
+    workdir: Path
+    keep: bool
+    resume: bool
+    settings: tuple[str, ...]
+    kill: str | None
+    json_file: Path | None
+
+
+class Demo:
+    """One run of the demonstration."""
+
+    def __init__(self, settings: DemoSettings, console: Console) -> None:
+        self._settings = settings
+        self._console = console
+        self._workdir = settings.workdir.absolute()
+        self._crash = crash_environment(settings.kill, self._workdir)
+        self._metrics: dict[int, dict[str, float]] = {}
+        self._died: dict[int, int] = {}
+        self._restarts: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Everything, from nothing to the table at the end. Raises SystemExit(1) when the audit finds a fault."""
+        began = time.monotonic()
+        local = self._federation()
+        charter = local.charter
+        self._console.print(
+            f"[bold]fedchain demo[/bold]  {charter.federation.name}: {len(local.members)} peers, at most"
+            f" {charter.run.rounds} rounds, {charter.algorithm.name}, seed {charter.run.seed}"
+        )
+        devnet = Devnet(
+            self._workdir / "devnet",
+            peers=len(local.members),
+            fresh=not self._settings.resume,
+            keep=self._settings.keep,
+        )
+        try:
+            with self._timed("devnet: an EVM chain, and one IPFS node a peer"):
+                devnet.__enter__()
+            try:
+                self._run_on(devnet, local, began)
+            finally:
+                local.stop_peers()
+                devnet.__exit__(None, None, None)
+        except KeyboardInterrupt:
+            self._console.print(
+                "\nstopped; nothing is lost. To go on:"
+                f" [bold]fedchain demo --resume --workdir {self._settings.workdir}[/bold]",
+                soft_wrap=True,
+            )
+            raise
+
+    def _federation(self) -> LocalFederation:
+        asked = self._settings
+        if asked.resume:
+            return LocalFederation.resume(self._workdir)
+        settings = [f"windows.{name}={value}" for name, value in DEMO_WINDOWS.items()]
+        settings += [f"run.seed={asked.seed}"]
+        settings += [f"run.rounds={asked.rounds}"] if asked.rounds is not None else []
+        Devnet.stop_leftover(self._workdir / "devnet")
+        source = asked.federation or default_federation()
+        return LocalFederation.found(self._workdir, source, asked.peers, [*settings, *asked.settings])
+
+    def _run_on(self, devnet: Devnet, local: LocalFederation, began: float) -> None:
+        if not local.deployed:
+            with self._timed("contract: deployed and verified, charter and first model stored"):
+                local.deploy(devnet)
+        local.prepare_peers(devnet, PEER_POLL_S)
+        for peer in local.peers:
+            peer.start(self._crash)
+        state = self._watch(devnet, local)
+        local.wait_for_peers(10)
+        store = IpfsStore(devnet.ipfs_apis[0])
+        model = store.get(state.model_cid, model_bytes_bound(state.terms.model_size))
+        (self._workdir / "model.safetensors").write_bytes(model)
+        report = self._audit(devnet, local)
+        with self._timed("comparison: the same model trained centrally, and by each peer alone"):
+            first = genesis(local.task, local.charter.run.seed)
+            comparison = compare(local.charter, local.task, len(state.closed), first, model)
+        meters = local.meters()
+        print_ending(self._console, self._workdir, local.charter, report, comparison, self._metrics, meters)
+        seconds = time.monotonic() - began
+        self._console.print(f"done in {seconds:.0f} s")
+        if self._settings.keep:
+            self._console.print(
+                f"the devnet still runs: fedchain status --rpc {devnet.rpc} --contract {local.deployment.address};"
+                f" stop it with fedchain devnet down --workdir {self._workdir / 'devnet'}",
+                soft_wrap=True,
+            )
+        if self._settings.json_file is not None:
+            write_json(
+                self._settings.json_file,
+                local.charter,
+                state,
+                local.deployment,
+                report,
+                comparison,
+                self._metrics,
+                meters,
+                self._workdir,
+                seconds,
+            )
+        if report.verdict != "ok":
+            raise SystemExit(1)
+
+    def _watch(self, devnet: Devnet, local: LocalFederation) -> FederationState:
+        """Follow the chain until the run is finished; whoever was killed is started again once its round has closed."""
+        reader, store = local.reader(devnet), IpfsStore(devnet.ipfs_apis[0])
+        test_data = local.task.test_data()
+        with DemoView(self._console, local.charter, local.task.metric) as view:
+            while True:
+                state, now = reader.refresh(), reader.now()
+                for round in range(len(self._metrics) + 1, len(state.closed) + 1):
+                    result = state.closed[round].result
+                    assert result is not None
+                    model = store.get(result.model_cid, model_bytes_bound(state.terms.model_size))
+                    self._metrics[round] = evaluate(local.task, model, test_data)
+                view.show(state, now, self._metrics, [peer.alive for peer in local.peers])
+                if phase_of(state, state.round, now) is Phase.FINISHED:
+                    return state
+                self._look_after(local.peers, state, view)
+                time.sleep(WATCH_S)
+
+    def _look_after(self, peers: list[PeerProcess], state: FederationState, view: DemoView) -> None:
+        for peer in peers:
+            code = peer.exit_code
+            if code is None or code == 0:
+                continue
+            if peer.index not in self._died:
+                self._died[peer.index] = state.round
+                how = "was killed" if code < 0 else f"failed: {peer.last_words()}"
+                view.say(f"peer {peer.index} {how} (round {state.round})")
+            if code < 0 and state.round > self._died[peer.index] and self._restarts.get(peer.index, 0) < MOST_RESTARTS:
+                del self._died[peer.index]
+                self._restarts[peer.index] = self._restarts.get(peer.index, 0) + 1
+                view.say(f"peer {peer.index} is started again: it reads the chain and its journal, and goes on")
+                peer.start()
+        failed = [peer for peer in peers if (peer.exit_code or 0) > 0]
+        if failed and len(peers) - len(failed) < state.terms.min_participants:
+            raise FedchainError(
+                f"{len(failed)} of {len(peers)} peers failed, too many to go on; peer {failed[0].index} said:"
+                f" {failed[0].last_words()} (see {failed[0].folder / 'output.log'})"
+            )
+
+    def _audit(self, devnet: Devnet, local: LocalFederation) -> Report:
+        """Audit as a stranger would: a fresh reader, another peer's store, no key."""
+        with self._timed("audit: every round recomputed from chain and store, with no key"):
+            report = audit(local.reader(devnet), IpfsStore(devnet.ipfs_apis[-1]))
+            write_html(report, self._workdir / "audit.html")
+        return report
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """A step of the demonstration: a spinner while it runs, its seconds when it is done."""
+        began = time.monotonic()
+        with self._console.status(name):
+            yield
+        self._console.print(f"  [green]✓[/green] {name} [dim]{time.monotonic() - began:.1f} s[/dim]")
+
+
+def crash_environment(kill: str | None, workdir: Path) -> dict[str, str]:
+    """The crash point that `--kill ROLE@ROUND` asks for; only the first process to get there dies."""
+    if kill is None:
+        return {}
+    role, _, round = kill.partition("@")
+    if role not in CRASH_POINTS or not round.isdigit() or int(round) < 1:
+        raise UsageError(f"--kill {kill!r}: write ROLE@ROUND with a role of {', '.join(CRASH_POINTS)} (aggregator@2)")
+    return {
+        "FEDCHAIN_CRASH_AT": f"{CRASH_POINTS[role]}@{int(round)}",
+        "FEDCHAIN_CRASH_ONCE": str(workdir / "killed"),
+    }
+
+
+def default_federation() -> Path:
+    """peers/digits, from the current folder or the source tree this package was installed from."""
+    for root in (Path.cwd(), Path(__file__).parents[2]):
+        if (root / "peers" / "digits" / "federation.toml").exists():
+            return root / "peers" / "digits"
+    raise UsageError("peers/digits is not here; name a federation's folder with --federation DIR")

@@ -1,0 +1,97 @@
+"""`fedchain peer run`: one member's node, from its key to the end of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Run a member's node.")
+
+
+@app.command()
+def run(
+    federation: Annotated[Path, typer.Argument(help="The federation's folder: federation.toml and its task.")],
+    key: Annotated[Path, typer.Option(help="This member's keystore (fedchain key new).")],
+    rpc: Annotated[str | None, typer.Option(help="The chain's RPC URL.", envvar="FEDCHAIN_RPC")] = None,
+    contract: Annotated[str | None, typer.Option(help="The federation's contract address.")] = None,
+    deployment: Annotated[
+        Path | None, typer.Option(help="The deployment file (instead of --contract).", dir_okay=False)
+    ] = None,
+    ipfs: Annotated[str, typer.Option(help="This member's IPFS API.", envvar="FEDCHAIN_IPFS")] = "http://127.0.0.1:5001",
+    workdir: Annotated[
+        Path | None, typer.Option(help="Where journal, models and objects are kept [default: beside the key].")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file with the key's password [default: FEDCHAIN_PASSWORD, or a prompt].")
+    ] = None,
+    enrol: Annotated[bool, typer.Option("--enrol", help="Enrol first (pay the bond) if that was not done.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of training and rounding [default: fresh; the same seed, the same run].")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Who sums and decrypts: tenseal or numpy.")] = "tenseal",
+    confirmations: Annotated[int, typer.Option(min=0, help="Blocks to wait before the chain is believed.")] = 0,
+    poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks at the chain.")] = 0.5,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Write the log to the work folder only.")] = False,
+) -> None:
+    """Work for a federation until its run is finished: train, encrypt, vouch, sum, open, close.
+
+    Stop it when you like (Ctrl-C, or a power cut): started again, it goes on where the federation stands.
+
+    Example: `fedchain peer run peers/digits --key ada.json --rpc http://127.0.0.1:8545 --deployment deployment.json`
+    """
+    from ..chain.keys import load_identity
+    from ..chain.sender import Sender
+    from ..errors import UsageError
+    from ..peer.journal import Journal
+    from ..peer.log import peer_log
+    from ..peer.start import enrol as enrol_member
+    from ..peer.start import run_peer, stand
+    from ..protocol.phase import Phase, phase_of
+    from ..store.ipfs import IpfsStore
+    from .options import open_reader, read_password
+
+    if engine not in ("tenseal", "numpy"):
+        raise UsageError(f"--engine {engine!r}: choose tenseal or numpy")
+    identity = load_identity(key, read_password(password_file))
+    folder = workdir if workdir is not None else key.parent / f"{key.stem}-peer"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = peer_log(folder / "peer.log", quiet=quiet)
+    with Journal(folder / "journal.jsonl") as journal:
+        reader = open_reader(rpc, contract, deployment, confirmations)
+        state = reader.refresh()
+        standing = stand(state, federation, identity.address)
+        sender = Sender(
+            reader.rpc_url, reader.contract, identity.account_private, journal, chain_id=reader.chain_id
+        )
+        log = log.bind(member=int(standing.me))
+        log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
+        if enrol:
+            if phase_of(state, 1, reader.now()) is Phase.ENROLLING:
+                enrol_member(state, standing, sender, identity.encryption_public)
+        elif standing.me not in state.members:
+            raise UsageError(f"{identity.address} is not enrolled; run fedchain enrol first, or add --enrol")
+        final = run_peer(
+            standing=standing,
+            state=state,
+            address=identity.address,
+            encryption_private=identity.encryption_private,
+            reader=reader,
+            sender=sender,
+            store=IpfsStore(ipfs),
+            journal=journal,
+            folder=folder,
+            seed=seed if seed is not None else fresh_seed(),
+            engine=cast(Literal["numpy", "tenseal"], engine),
+            log=log,
+            poll_s=poll_s,
+        )
+        log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())
+
+
+def fresh_seed() -> int:
+    """A seed from the operating system, for a peer that was given none."""
+    import secrets
+
+    return secrets.randbelow(2**63)

@@ -1,0 +1,41 @@
+"""A peer's log: one JSON line an event in its folder, and short lines for people. Secrets are never logged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+
+def peer_log(path: Path, quiet: bool = False) -> structlog.stdlib.BoundLogger:
+    """A structured logger that appends to `path`, and unless `quiet` prints to stderr for people."""
+    file = path.open("a", encoding="utf-8", buffering=1)
+    for_people = None if quiet else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _Both(file, for_people),
+        ],
+        wrapper_class=structlog.BoundLogger,
+    )
+    return logger
+
+
+class _Both:
+    """The last processor: one JSON line to the file, then the line for people, or nothing."""
+
+    def __init__(self, file: IO[str], for_people: structlog.dev.ConsoleRenderer | None) -> None:
+        self._file = file
+        self._for_people = for_people
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        self._file.write(json.dumps(event, default=str) + "\n")
+        if self._for_people is None:
+            raise structlog.DropEvent
+        return str(self._for_people(logger, method, event))
