@@ -15,14 +15,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from eth_utils.address import to_checksum_address
 from urllib3.exceptions import HTTPError
 
-from ..errors import ChainUnreachable, UsageError
+from ..errors import ChainMismatch, ChainUnreachable, UsageError
+from ..protocol.ids import Address
 
 MAX_RESPONSE_BYTES = 8 << 20
 """JSON grows about tenfold when parsed; a page of logs that does not fit is asked for in smaller pages."""
 
 _CHUNK = 65_536
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -187,6 +190,30 @@ def octets(rpc: Rpc, value: object, what: str, *, length: int | None = None, at_
         if content is not None and length in (None, len(content)) and len(value) == 2 + 2 * len(content):
             return content
     raise rpc.nonsense(f"{what} is not {'data' if length is None else f'{length} bytes of data'}")
+
+
+def chain_id(rpc: Rpc, expected: int | None = None) -> int:
+    """The id of the endpoint's chain (EIP-155). Raises ChainMismatch unless it is the expected one, if one is."""
+    found = quantity(rpc, rpc.call("eth_chainId"), "eth_chainId")
+    if expected is not None and found != expected:
+        raise ChainMismatch(f"the RPC endpoint {rpc.endpoint} serves chain {found}, expected chain {expected}")
+    return found
+
+
+def code_at(rpc: Rpc, address: Address, block: int | str = "latest") -> bytes:
+    """The code at an address, empty when there is none."""
+    where = hex(block) if isinstance(block, int) else block
+    return octets(rpc, rpc.call("eth_getCode", address, where), "eth_getCode")
+
+
+def parse_address(text: str) -> Address:
+    """An address as people write it, checksummed. Raises UsageError; a mixed-case one must have the right checksum."""
+    if not _ADDRESS.fullmatch(text):
+        raise UsageError(f"{text!r} is not an address (0x and 40 hex digits)")
+    address = to_checksum_address(text)
+    if text[2:] not in (text[2:].lower(), text[2:].upper()) and text != address:
+        raise UsageError(f"{text} has a wrong checksum: a digit was mistyped")
+    return Address(address)
 
 
 def _in_words(error: Exception) -> str:

@@ -1,0 +1,233 @@
+"""One account on one chain: what a transaction costs, its signature, sending it, and waiting until it is mined.
+
+It decides nothing about nonces and keeps nothing: `sender.py` does, with a journal. Sending is safe to repeat, and the
+truth about a transaction is asked of the chain, never read from an error message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import rlp  # type: ignore[import-untyped]
+from eth_account import Account as Signer
+from eth_hash.auto import keccak
+
+from ..errors import ChainUnreachable, TransactionFailed, UsageError
+from ..protocol.ids import Address
+from .artifacts import load_artifact
+from .reverts import Revert, RevertReader
+from .rpc import Rpc, RpcRefused, chain_id, octets, parse_address, quantity
+
+MOST_GAS = 16_000_000
+"""No transaction of a federation needs more, and chains cap a transaction's gas at 2**24 (EIP-7825)."""
+
+_MARGIN = 2
+"""Estimated gas is multiplied by this: whoever closes a phase pays more than the state at estimation shows."""
+
+_DEFAULT_TIP_WEI = 1_000_000_000
+_RESEND_S = 3.0
+_POLL_S, _LONGEST_POLL_S = 0.02, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A mined transaction: `succeeded` is False when the contract reverted it."""
+
+    transaction: bytes
+    block_number: int
+    succeeded: bool
+    gas_used: int
+    contract: Address | None
+
+
+class ChainAccount:
+    """An account that can sign on one chain; `expected_chain_id` is asserted before anything is signed."""
+
+    def __init__(self, rpc: Rpc, private_key: bytes, *, expected_chain_id: int | None = None) -> None:
+        self.rpc = rpc
+        self._signer = Signer.from_key(private_key)
+        self.address = Address(self._signer.address)
+        self._expected_chain_id = expected_chain_id
+        self._chain_id: int | None = None
+        self._reverts = RevertReader(load_artifact().abi)
+
+    @property
+    def chain_id(self) -> int:
+        """The endpoint's chain. Raises ChainMismatch when it is not the expected one."""
+        if self._chain_id is None:
+            self._chain_id = chain_id(self.rpc, self._expected_chain_id)
+        return self._chain_id
+
+    def nonce(self, block: str) -> int:
+        """How many transactions the account has in `block` ("latest": mined; "pending": and waiting)."""
+        return quantity(self.rpc, self.rpc.call("eth_getTransactionCount", self.address, block), "a nonce")
+
+    def balance(self) -> int:
+        """The account's coins, in wei."""
+        return quantity(self.rpc, self.rpc.call("eth_getBalance", self.address, "latest"), "a balance")
+
+    def prepare(self, to: Address | None, data: bytes, value: int) -> dict[str, Any]:
+        """A transaction without a nonce: gas and fees filled in, EIP-1559 where the chain has it.
+
+        Raises TransactionFailed when the contract would revert it (with its reason) or the account cannot pay.
+        """
+        chain = self.chain_id
+        latest = self.rpc.call("eth_getBlockByNumber", "latest", False)
+        if not isinstance(latest, dict):
+            raise self.rpc.nonsense("no latest block")
+        fees, balance = self._fees(latest), self.balance()
+        self._check_funds(balance, value)
+        gas = min(_MARGIN * self._estimate(to, data, value), MOST_GAS)
+        gas = min(gas, quantity(self.rpc, latest.get("gasLimit"), "a block's gasLimit"))
+        self._check_funds(balance, value + gas * fees.get("maxFeePerGas", fees.get("gasPrice", 0)))
+        transaction: dict[str, Any] = {"chainId": chain, "data": data, "value": value, "gas": gas, **fees}
+        return transaction if to is None else transaction | {"to": to}
+
+    def sign(self, transaction: Mapping[str, Any], nonce: int) -> bytes:
+        """The raw signed transaction."""
+        return bytes(self._signer.sign_transaction({**transaction, "nonce": nonce}).raw_transaction)
+
+    def send(self, raw: bytes) -> None:
+        """Hand a signed transaction to the node; no error when it is known, waiting or mined already.
+
+        Raises TransactionFailed when the node will not have it, ChainUnreachable.
+        """
+        try:
+            self.rpc.call("eth_sendRawTransaction", "0x" + raw.hex())
+            return
+        except RpcRefused as error:
+            refused = error
+        # "already known", "nonce too low", "known transaction": every client has its own words. Ask what is the case.
+        if self.is_known(raw):
+            return
+        nonce = nonce_of(raw)
+        if self.nonce("latest") > nonce and self.receipt(keccak(raw)) is None:
+            raise TransactionFailed(
+                f"another transaction of {self.address} took nonce {nonce}; does a second program use the same key?",
+                "NonceTaken",
+            ) from refused
+        raise TransactionFailed(f"the chain refuses the transaction: {refused.message}") from refused
+
+    def is_known(self, raw: bytes) -> bool:
+        """Whether the node has this transaction, waiting or mined."""
+        return isinstance(self.rpc.call("eth_getTransactionByHash", "0x" + keccak(raw).hex()), dict)
+
+    def receipt(self, transaction: bytes) -> Receipt | None:
+        """The receipt of a mined transaction; None while there is none."""
+        answer = self.rpc.call("eth_getTransactionReceipt", "0x" + transaction.hex())
+        if answer is None:
+            return None
+        if not isinstance(answer, dict):
+            raise self.rpc.nonsense("eth_getTransactionReceipt gave no receipt")
+        octets(self.rpc, answer.get("transactionHash"), "a receipt's transactionHash", length=32)
+        contract = answer.get("contractAddress")
+        try:
+            created = parse_address(contract) if isinstance(contract, str) else None
+        except UsageError as error:
+            raise self.rpc.nonsense("a receipt's contractAddress is no address") from error
+        return Receipt(
+            transaction=transaction,
+            block_number=quantity(self.rpc, answer.get("blockNumber"), "a receipt's blockNumber"),
+            succeeded=quantity(self.rpc, answer.get("status"), "a receipt's status") == 1,
+            gas_used=quantity(self.rpc, answer.get("gasUsed"), "a receipt's gasUsed"),
+            contract=created,
+        )
+
+    def wait(self, raw: bytes, *, confirmations: int, timeout_s: float, resend: Callable[[], None]) -> Receipt:
+        """The receipt, once the transaction is mined with so many blocks on top of it; `resend` is called now and then.
+
+        Raises TransactionFailed with the contract's reason when it was reverted, ChainUnreachable after `timeout_s`.
+        """
+        transaction = keccak(raw)
+        deadline, resend_at, pause = time.monotonic() + timeout_s, time.monotonic() + _RESEND_S, _POLL_S
+        while True:
+            receipt = self.receipt(transaction)
+            if receipt is not None and self._depth(receipt) >= confirmations:
+                if not receipt.succeeded:
+                    raise self._reverted(raw, receipt)
+                return receipt
+            if time.monotonic() >= deadline:
+                what = "is not mined" if receipt is None else f"has not {confirmations} confirmations"
+                raise ChainUnreachable(
+                    f"the transaction 0x{transaction.hex()} was sent and {what} after {timeout_s:.0f} s;"
+                    " it may still be: run the command again to go on waiting"
+                )
+            if receipt is None and time.monotonic() >= resend_at:
+                resend()
+                resend_at = time.monotonic() + _RESEND_S
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_POLL_S)
+
+    def _depth(self, receipt: Receipt) -> int:
+        return quantity(self.rpc, self.rpc.call("eth_blockNumber"), "eth_blockNumber") - receipt.block_number
+
+    def _estimate(self, to: Address | None, data: bytes, value: int) -> int:
+        call: dict[str, str] = {"from": self.address, "data": "0x" + data.hex(), "value": hex(value)}
+        if to is not None:
+            call["to"] = to
+        try:
+            # "pending": after a deadline a devnet's latest block still has the old time.
+            return quantity(self.rpc, self.rpc.call("eth_estimateGas", call, "pending"), "an estimate of gas")
+        except RpcRefused as error:
+            raise self._failed(self._reverts.of(error), error.message) from error
+
+    def _fees(self, latest: Mapping[str, Any]) -> dict[str, int]:
+        base = latest.get("baseFeePerGas")
+        if base is None:
+            return {"gasPrice": quantity(self.rpc, self.rpc.call("eth_gasPrice"), "eth_gasPrice")}
+        try:
+            tip = quantity(self.rpc, self.rpc.call("eth_maxPriorityFeePerGas"), "eth_maxPriorityFeePerGas")
+        except RpcRefused:
+            tip = _DEFAULT_TIP_WEI
+        return {
+            "maxFeePerGas": 2 * quantity(self.rpc, base, "baseFeePerGas") + tip,
+            "maxPriorityFeePerGas": tip,
+        }
+
+    def _check_funds(self, balance: int, needed: int) -> None:
+        if balance >= needed and balance:
+            return
+        holds = f"holds {in_coins(balance)}" if balance else "is empty"
+        needs = f" and this transaction may take {in_coins(needed)}" if needed else ""
+        raise TransactionFailed(
+            f"the account {self.address} {holds} on chain {self.chain_id}{needs}; send it some coins first",
+            "InsufficientFunds",
+        )
+
+    def _reverted(self, raw: bytes, receipt: Receipt) -> TransactionFailed:
+        """Why a mined transaction was reverted: played again where it stood, because receipts give no reason."""
+        sent = self.rpc.call("eth_getTransactionByHash", "0x" + keccak(raw).hex())
+        where = f"transaction 0x{receipt.transaction.hex()} was mined and reverted"
+        if not isinstance(sent, dict):
+            return TransactionFailed(where)
+        if quantity(self.rpc, sent.get("gas"), "a transaction's gas") <= receipt.gas_used:
+            return TransactionFailed(f"{where}: it ran out of gas")
+        call = {key: sent[key] for key in ("from", "to", "value") if sent.get(key)} | {"data": sent.get("input")}
+        for block in (receipt.block_number, receipt.block_number - 1):
+            try:
+                self.rpc.call("eth_call", call, hex(max(block, 0)))
+            except RpcRefused as error:
+                revert = self._reverts.of(error)
+                if revert is not None:
+                    return TransactionFailed(f"{where}: {revert.sentence}", revert.name)
+        return TransactionFailed(f"{where}; the node cannot say why any more")
+
+    def _failed(self, revert: Revert | None, message: str) -> TransactionFailed:
+        if revert is None:
+            return TransactionFailed(f"the chain refuses the transaction: {message}")
+        return TransactionFailed(f"the contract refuses: {revert.sentence}", revert.name)
+
+
+def nonce_of(raw: bytes) -> int:
+    """The nonce inside a raw signed transaction."""
+    # EIP-2718: a typed transaction is one type byte and a list (chain id, nonce, …); an older one a list (nonce, …).
+    fields = rlp.decode(raw[1:])[1:] if raw[0] < 0x80 else rlp.decode(raw)
+    return int.from_bytes(fields[0], "big")
+
+
+def in_coins(wei: int) -> str:
+    """An amount for people: coins with up to six decimals."""
+    return f"{wei / 10**18:.6f}".rstrip("0").rstrip(".") + " coins"

@@ -1,0 +1,221 @@
+"""From a raw log entry to an event: strict, because the endpoint may hand us anything.
+
+The ABI says which events there are; whatever it does not name, or is not encoded in the one canonical way, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError, EncodingError
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+
+from ..errors import ChainMismatch
+from ..protocol.cid import cid_of_digest
+from ..protocol.events import (
+    AggregateCommitted,
+    BondWithdrawn,
+    Event,
+    FederationFounded,
+    MemberEnrolled,
+    OpeningPublished,
+    ReceiptPosted,
+    ResultCommitted,
+    StopVoted,
+    Terms,
+    UpdateCommitted,
+)
+from ..protocol.ids import MAX_MEMBERS, Address, Bitmap, Digest, Index, Root
+
+_MAX_DATA_BYTES = 32 * (64 + MAX_MEMBERS)
+"""The longest event is FederationFounded: 13 words of terms, two of layout, the founders."""
+
+
+def abi_type(entry: Mapping[str, Any]) -> str:
+    """The type of an ABI parameter as eth_abi writes it: structs become tuples."""
+    kind = str(entry["type"])
+    if not kind.startswith("tuple"):
+        return kind
+    return "(" + ",".join(abi_type(c) for c in entry["components"]) + ")" + kind.removeprefix("tuple")
+
+
+def signature(entry: Mapping[str, Any]) -> str:
+    """The canonical signature of an ABI function, event or error: its name and its types."""
+    return f"{entry['name']}({','.join(abi_type(i) for i in entry['inputs'])})"
+
+
+class LogDecoder:
+    """Decodes the federation's logs by its ABI."""
+
+    def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
+        self._events = {keccak(signature(e).encode()): e for e in abi if e["type"] == "event"}
+        """By topic 0: the events this version knows."""
+
+    def decode(self, topics: Sequence[bytes], data: bytes, at: int) -> Event:
+        """The event of one log entry in a block of time `at` (seconds).
+
+        Raises ChainMismatch for an unknown event or a malformed one.
+        """
+        entry = self._events.get(topics[0]) if topics else None
+        build = _BUILDERS.get(str(entry["name"])) if entry else None
+        if entry is None or build is None:
+            raise ChainMismatch(
+                f"the contract's log holds an event that this version does not know (topic {_topic(topics)});"
+                " is this a federation contract of the same version?"
+            )
+        if len(data) > _MAX_DATA_BYTES:
+            raise _malformed(entry)
+        indexed = [i for i in entry["inputs"] if i["indexed"]]
+        plain = [i for i in entry["inputs"] if not i["indexed"]]
+        if len(topics) != 1 + len(indexed):
+            raise _malformed(entry)
+        values = _decoded(entry, indexed, b"".join(topics[1:])) | _decoded(entry, plain, data)
+        try:
+            return build(values, at)
+        except ValueError as error:
+            raise ChainMismatch(f"the contract's log holds an impossible {entry['name']}: {error}") from error
+
+
+def _decoded(entry: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], data: bytes) -> dict[str, Any]:
+    types = [abi_type(i) for i in inputs]
+    try:
+        values = decode(types, data)
+        canonical = encode(types, values) == data
+    except (DecodingError, EncodingError, OverflowError, ValueError) as error:
+        raise _malformed(entry) from error
+    if not canonical:
+        raise _malformed(entry)
+    return {str(i["name"]): value for i, value in zip(inputs, values, strict=True)}
+
+
+def _malformed(entry: Mapping[str, Any]) -> ChainMismatch:
+    return ChainMismatch(f"the contract's log holds a malformed {entry['name']} event; the RPC endpoint is not honest")
+
+
+def _topic(topics: Sequence[bytes]) -> str:
+    return topics[0].hex() if topics else "none"
+
+
+def _index(v: Mapping[str, Any]) -> Index:
+    if v["index"] >= MAX_MEMBERS:
+        raise ValueError(f"member {v['index']}, of at most {MAX_MEMBERS}")
+    return Index(v["index"])
+
+
+def _bitmap(value: int) -> Bitmap:
+    if value >> MAX_MEMBERS:
+        raise ValueError(f"a set with members beyond {MAX_MEMBERS}")
+    return Bitmap(value)
+
+
+def _terms(values: Sequence[Any]) -> Terms:
+    (
+        charter_digest, charter_cid, genesis_digest, genesis_cid, model_size, rounds, threshold,
+        enrol_s, training_s, receipt_s, aggregate_s, challenge_s, bond_wei,
+    ) = values  # fmt: skip
+    return Terms(
+        charter_digest=Digest(charter_digest),
+        charter_cid=cid_of_digest(charter_cid),
+        genesis_digest=Digest(genesis_digest),
+        genesis_cid=cid_of_digest(genesis_cid),
+        model_size=model_size,
+        rounds=rounds,
+        threshold=threshold,
+        enrol_window_s=enrol_s,
+        training_window_s=training_s,
+        receipt_window_s=receipt_s,
+        aggregate_window_s=aggregate_s,
+        challenge_window_s=challenge_s,
+        bond_wei=bond_wei,
+    )
+
+
+def _founded(v: Mapping[str, Any], at: int) -> FederationFounded:
+    terms, n = _terms(v["terms"]), len(v["founders"])
+    # What the constructor demands; phase_of divides by the windows and counts on the threshold.
+    if not 3 <= n <= MAX_MEMBERS or len(set(v["founders"])) != n:
+        raise ValueError(f"{n} founders, or one twice")
+    if not n // 2 + 1 <= terms.threshold <= n - 1:
+        raise ValueError(f"a threshold of {terms.threshold} among {n}")
+    windows = (terms.enrol_window_s, terms.training_window_s, terms.receipt_window_s, terms.aggregate_window_s)
+    if 0 in windows or not terms.rounds or not terms.model_size:
+        raise ValueError("a window, the rounds or the model's size is zero")
+    return FederationFounded(terms, tuple(Address(to_checksum_address(f)) for f in v["founders"]), at)
+
+
+def _enrolled(v: Mapping[str, Any], at: int) -> MemberEnrolled:
+    if not v["weight"]:
+        raise ValueError("a weight of zero")
+    return MemberEnrolled(_index(v), Address(to_checksum_address(v["member"])), v["encryptionKey"], v["weight"], at)
+
+
+def _update(v: Mapping[str, Any], at: int) -> UpdateCommitted:
+    return UpdateCommitted(
+        round=v["round"],
+        attempt=v["attempt"],
+        index=_index(v),
+        commitment=Digest(v["commitment"]),
+        ciphertext_cid=cid_of_digest(v["ciphertextCid"]),
+        shares_cid=cid_of_digest(v["sharesCid"]),
+        at=at,
+    )
+
+
+def _receipt(v: Mapping[str, Any], at: int) -> ReceiptPosted:
+    return ReceiptPosted(v["round"], v["attempt"], _index(v), _bitmap(v["whole"]), at)
+
+
+def _aggregate(v: Mapping[str, Any], at: int) -> AggregateCommitted:
+    return AggregateCommitted(
+        round=v["round"],
+        attempt=v["attempt"],
+        group=v["group"],
+        index=_index(v),
+        participants=_bitmap(v["participants"]),
+        root=Root(v["root"]),
+        cid=cid_of_digest(v["cid"]),
+        at=at,
+    )
+
+
+def _opening(v: Mapping[str, Any], at: int) -> OpeningPublished:
+    cid = cid_of_digest(v["cid"])
+    return OpeningPublished(v["round"], v["attempt"], v["group"], _index(v), Root(v["root"]), cid, at)
+
+
+def _result(v: Mapping[str, Any], at: int) -> ResultCommitted:
+    return ResultCommitted(
+        round=v["round"],
+        attempt=v["attempt"],
+        group=v["group"],
+        index=_index(v),
+        key_sum_root=Root(v["keySumRoot"]),
+        result_root=Root(v["resultRoot"]),
+        model_digest=Digest(v["modelDigest"]),
+        model_cid=cid_of_digest(v["modelCid"]),
+        at=at,
+    )
+
+
+def _stop(v: Mapping[str, Any], at: int) -> StopVoted:
+    return StopVoted(v["round"], _index(v), at)
+
+
+def _withdrawn(v: Mapping[str, Any], at: int) -> BondWithdrawn:
+    return BondWithdrawn(_index(v), v["amount"], at)
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Any], int], Event]] = {
+    "FederationFounded": _founded,
+    "MemberEnrolled": _enrolled,
+    "UpdateCommitted": _update,
+    "ReceiptPosted": _receipt,
+    "AggregateCommitted": _aggregate,
+    "OpeningPublished": _opening,
+    "ResultCommitted": _result,
+    "StopVoted": _stop,
+    "BondWithdrawn": _withdrawn,
+}
