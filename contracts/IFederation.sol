@@ -131,7 +131,7 @@ interface IFederation {
     error FederationCensored(uint128 missing);
     error FederationAlreadyOpened();
     error FederationAlreadyVoted();
-    error FederationBondLocked(uint256 until);
+    error FederationBondLocked(uint256 until); // the largest number while nobody can know
     error FederationNothingToWithdraw();
     error FederationTransferFailed();
 
@@ -143,7 +143,8 @@ interface IFederation {
     function enrol(bytes32 encryptionKey, uint32 weight) external payable;
 
     /// @notice A member takes its bond back once the run is finished and the challenge window has passed; a founder's bond is
-    /// also free when the run never began and the enrolment deadline has passed by the challenge window.
+    /// also free when the run never began and the enrolment deadline has passed by the challenge window. Who leaves before
+    /// the run begins is no longer enrolled, and may enrol again.
     function withdrawBond() external;
 
     // ---------------------------------------------------------------- a round
@@ -179,7 +180,8 @@ interface IFederation {
     ) external;
 
     /// @notice The sender holds that the model standing before `round` meets the charter's target. Phase Training of the
-    /// current round, after at least one closed round, once a round. With t votes the run is finished.
+    /// current round, after at least one closed round (FederationWrongRound before), once a round. With t votes the run is
+    /// finished.
     function voteToStop(uint32 round) external;
 
     // ---------------------------------------------------------------- views
@@ -202,9 +204,10 @@ interface IFederation {
     function phaseOf(uint32 round) external view returns (Phase);
 
     /// @notice The live attempt of the current round, or the attempt that closed an earlier one. Twin: live_attempt().
+    /// While enrolling nothing has begun: startedAt is 0. A round that is not under way yet is FederationWrongRound.
     function roundAt(uint32 round) external view returns (RoundView memory);
 
-    /// @notice Whose turn it is to aggregate now, in phase Aggregating. Twin: aggregator_of().
+    /// @notice Whose turn it is to aggregate now, in phase Aggregating; before, whose turn is first. Twin: aggregator_of().
     function aggregatorNow() external view returns (uint8);
 
     /// @notice The running digest of an attempt's commitments, in the order in which they came: 0 before the first, then
@@ -213,6 +216,7 @@ interface IFederation {
     /// compares. So every statement of every attempt can be proven for as long as there are bonds.
     function commitmentsOf(uint32 round, uint32 attempt) external view returns (bytes32);
 
+    /// @notice The updates that a member's receipt holds to be whole; 0 in an attempt that came to nothing.
     function receiptOf(uint32 round, uint32 attempt, uint8 index) external view returns (uint128);
 
     function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory);

@@ -23,7 +23,7 @@ from .events import (
     UpdateCommitted,
 )
 from .ids import Bitmap
-from .phase import live_attempt
+from .phase import live_attempt, start_of_run
 from .state import Attempt, FederationState
 
 
@@ -82,6 +82,10 @@ def apply(state: FederationState, event: Event) -> FederationState:
         case StopVoted():
             return replace(state, stop_votes=Bitmap(state.stop_votes | 1 << event.index))
         case BondWithdrawn():
+            if start_of_run(state, event.at) is None:
+                # Nobody takes part without a stake: who leaves before the run begins is no longer enrolled.
+                members = MappingProxyType({i: m for i, m in state.members.items() if i != event.index})
+                return replace(state, members=members)
             return replace(state, withdrawn=Bitmap(state.withdrawn | 1 << event.index))
         case _:
             assert_never(event)
