@@ -9,9 +9,11 @@ from ..protocol.events import Terms
 from ..protocol.ids import Address
 from .account import ChainAccount
 from .artifacts import load_artifact
-from .deployment import Deployment, constructor_arguments, verify
+from .deployment import Deployment, constructor_arguments, read_deployment, verify, write_deployment
 from .reader import Reader
 from .rpc import Rpc
+
+__all__ = ["Deployment", "deploy", "read_deployment", "verify", "write_deployment"]
 
 
 def deploy(

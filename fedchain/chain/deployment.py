@@ -43,9 +43,10 @@ class Deployment:
     genesis_digest: str
     genesis_cid: Cid
 
-    def write(self, file: Path) -> None:
-        """Write the deployment file, whole or not at all. Raises UsageError."""
-        write_text(file, json.dumps(asdict(self), indent=2) + "\n")
+
+def write_deployment(file: Path, deployment: Deployment) -> None:
+    """Write the deployment file, whole or not at all. Raises UsageError."""
+    write_text(file, json.dumps(asdict(deployment), indent=2) + "\n")
 
 
 def read_deployment(file: Path) -> Deployment:

@@ -34,12 +34,12 @@ _FORM = "fedchain x25519 v1"
 class Identity:
     """A member's keys, unsealed. `repr` shows no secret.
 
-    `private_key` (32 bytes, secp256k1) signs transactions; `encryption_private` and `encryption_public` (32 bytes each,
+    `account_private` (32 bytes, secp256k1) signs transactions; `encryption_private` and `encryption_public` (32 bytes each,
     X25519) open and seal shares.
     """
 
     address: Address
-    private_key: bytes = field(repr=False)
+    account_private: bytes = field(repr=False)
     encryption_private: bytes = field(repr=False)
     encryption_public: bytes
 
@@ -74,11 +74,11 @@ def new_identity(keystore: Path, password: str, fast: bool = False) -> Identity:
     encryption = nacl.public.PrivateKey.generate()
     identity = Identity(
         address=address,
-        private_key=bytes(private_key),
+        account_private=bytes(private_key),
         encryption_private=bytes(encryption),
         encryption_public=bytes(encryption.public_key),
     )
-    store = Account.encrypt(identity.private_key, password, kdf="scrypt", iterations=_FAST_SCRYPT_N if fast else None)
+    store = Account.encrypt(identity.account_private, password, kdf="scrypt", iterations=_FAST_SCRYPT_N if fast else None)
     store["address"] = address
     # The X25519 file first: a keystore that is there is whole.
     _write_new(sealed, _sealed(identity, password, fast))
@@ -109,7 +109,7 @@ def load_identity(keystore: Path, password: str) -> Identity:
         raise _malformed(sealed)
     return Identity(
         address=address,
-        private_key=private_key,
+        account_private=private_key,
         encryption_private=bytes(encryption),
         encryption_public=bytes(encryption.public_key),
     )

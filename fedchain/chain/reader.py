@@ -98,6 +98,11 @@ class Reader:
         """The federation's contract."""
         return self._contract
 
+    @property
+    def rpc_url(self) -> str:
+        """The endpoint."""
+        return self._rpc.url
+
     def refresh(self) -> FederationState:
         """The state as of the newest block with enough confirmations; reads only what is new.
 
