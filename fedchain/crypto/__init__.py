@@ -1,9 +1,9 @@
 """The encrypted average: one-time-key RLWE encryption, its sum, and its opening by any t of n (`docs/crypto.md`).
 
 A round in five calls. Each trainer runs `deal`: a ciphertext, and sealed shares of a key that it then forgets. Each
-shareholder runs `open_share` on what was dealt to it. The aggregator takes `sum_ciphertexts`. Each shareholder publishes
-`make_opening` for the one locked participant set. Anybody runs `open_aggregate` on any t openings and gets the same
-exact integers.
+shareholder runs `open_share` on what was dealt to it. The aggregator takes `sum_ciphertexts`. Each shareholder
+publishes `make_opening` for the one locked participant set. Anybody runs `open_aggregate` on any t openings and gets
+the same exact integers.
 
 Importing this imports neither TenSEAL nor torch; the engine "tenseal" is loaded on first use.
 """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -63,14 +65,14 @@ def check_ciphertext(blob: Blob, d: int, *, offender: str, round: int) -> Root:
 def sum_ciphertexts(blobs: Sequence[Blob], d: int, engine: EngineName = "numpy") -> Aggregate:
     """The homomorphic sum of checked ciphertexts of d values, block by block: memory does not grow with their number.
 
-    Raises MalformedObject when one has another size or header; their residues are `check_ciphertext`'s to judge.
+    Raises MalformedObject, naming the place in `blobs`, for what `check_ciphertext` would have refused.
     """
     if not 1 <= len(blobs) <= MAX_MEMBERS:
         raise ValueError(f"a sum has 1 to {MAX_MEMBERS} ciphertexts, not {len(blobs)}")
-    add = _adder(engine)
+    add = numpy_engine.add if engine == "numpy" else tenseal().add
     with ExitStack() as files:
         readers = [
-            files.enter_context(opened(blob, UPDATE, d, f"update {i} of the sum")).blocks()
+            files.enter_context(opened(blob, UPDATE, d, f"update {i} of the sum")).checked_blocks()
             for i, blob in enumerate(blobs)
         ]
         sums = (add(next(reader) for reader in readers) for _ in range(0, p.leaves_of(d), p.BLOCK_LEAVES))
@@ -87,12 +89,9 @@ def leaves_root(coefficients: Residues, d: int) -> Root:
     return root_of(hashes)
 
 
-def _adder(engine: EngineName) -> Callable[[Iterable[Residues]], Residues]:
-    if engine == "numpy":
-        return numpy_engine.add
-    from . import tenseal_engine
-
-    return tenseal_engine.add
+def tenseal() -> ModuleType:
+    """The engine that needs TenSEAL, imported only when asked for: the auditor does without it."""
+    return import_module(".tenseal_engine", __package__)
 
 
 def _gathered(blocks: Iterator[Residues], d: int) -> Residues:

@@ -1,7 +1,8 @@
 """A trainer's encryption: c[k] = -a_k·s + e[k] + Δ·m[k] mod q, one polynomial a chunk.
 
-This is BFV (Fan and Vercauteren, ePrint 2012/144) with the ring element a_k public. The other half of each ciphertext is a_k, which everybody expands from the round's seed and nobody uploads. Secure as
-long as s encrypts one message under one seed: `deal` draws s afresh and forgets it, and nothing here keeps it.
+This is BFV (Fan and Vercauteren, ePrint 2012/144) with a_k public: everybody expands it from the round's seed, so half
+of each ciphertext is never uploaded. Secure as long as s encrypts one message under one seed: `deal` draws s afresh and
+forgets it, and nothing here keeps it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .seed import Residues
 
 
 def add(blocks: Iterable[Residues]) -> Residues:
-    """The sum mod q of up to 64 members' residues, each below 2**54: partial sums fit 64 bits, one reduction ends it."""
+    """The sum mod q of up to 64 members' residues: partial sums of 54-bit numbers fit 64 bits, one reduction ends."""
     members = iter(blocks)
     total = next(members).copy()
     for block in members:

@@ -20,7 +20,7 @@ from ..protocol.ids import Index, Root
 from ..protocol.merkle import hash_leaves, root_of
 from . import numpy_engine
 from . import parameters as p
-from .aggregate import Aggregate, EngineName, leaves_root
+from .aggregate import Aggregate, EngineName, leaves_root, tenseal
 from .packing import split_fields
 from .reed_solomon import misfits, trusted_symbols
 from .ring import SmallFactor
@@ -151,11 +151,7 @@ def _decode(
     """The plaintext coefficients, (polynomials, N) uint64 below t, noise checked everywhere."""
     seed, bound = context.seed, p.noise_bound(participants)
     factor = SmallFactor(key_sum)
-    decrypt = None
-    if engine == "tenseal":
-        from .tenseal_engine import decryptor
-
-        decrypt = decryptor(key_sum)
+    decrypt = None if engine == "numpy" else tenseal().Decryption(key_sum)
     plain = np.empty_like(aggregate.residues)
     stored = p.leaves_of(aggregate.d) * p.LEAF_RESIDUES
     for first in range(0, len(plain), p.BLOCK):
@@ -163,7 +159,7 @@ def _decode(
         a = public_polynomials(seed, first, len(c))
         phase = _phase(c, a, factor)
         block = plain[first : first + len(c)]
-        block[:] = numpy_engine.decode(phase) if decrypt is None else decrypt(c, a)
+        block[:] = numpy_engine.decode(phase) if decrypt is None else decrypt.plaintexts(c, a)
         e = np.abs(numpy_engine.noise(phase, block).reshape(-1)[: stored - first * p.N])
         if e.max() > bound:
             worst = int(np.argmax(e > bound))
