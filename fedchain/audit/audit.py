@@ -1,0 +1,232 @@
+"""The audit of one federation: every check of docs/audit.md, on every round, from chain and store alone.
+
+Takes readers only. It needs no key and nobody's permission, believes neither the contract nor the store nor a member,
+and goes on after a fault: later rounds are judged against what stands on chain.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..ports import ChainReader, Logged, Store
+from ..protocol.charter import Charter
+from ..protocol.events import FederationFounded
+from ..protocol.ids import Index, members_of, size_of
+from ..protocol.phase import live_attempt, training_end
+from ..protocol.state import Attempt, FederationState
+from .closing import check_closing
+from .founding import CodeCheck, check_chain, check_charter, check_code, check_genesis
+from .history import History, bond_free_at, replay
+from .ledger import FEDERATION, Ledger, Scope
+from .report import (
+    FEDERATION_CHECKS,
+    ROUND_CHECKS,
+    Account,
+    Membership,
+    Outcome,
+    Report,
+    Seconds,
+    Status,
+    Totals,
+)
+from .shelf import Shelf
+from .subject import Subject
+from .uploads import check_uploads
+
+OBJECT_CHECKS = (3, 4, 5, 7, 8, 9, 10)
+"""The checks of a round that need its objects."""
+
+Watch = Callable[[int, int, str], None]
+"""Called with (done, total, what comes next) while the audit runs."""
+
+
+def audit(
+    reader: ChainReader,
+    store: Store,
+    *,
+    code_check: CodeCheck | None = None,
+    only_round: int | None = None,
+    watch: Watch = lambda done, total, what: None,
+) -> Report:
+    """Audit the federation that `reader` reads, with the objects of `store`.
+
+    `only_round` limits what is fetched to one round; what the log alone tells is always checked whole. Raises
+    ChainUnreachable, ChainMismatch and StoreUnreachable: the auditor's own doors are shut, and nobody is to blame.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedchain-audit-") as folder:
+        return _Audit(reader, store, Path(folder), only_round, watch).run(code_check)
+
+
+class _Audit:
+    def __init__(self, reader: ChainReader, store: Store, folder: Path, only_round: int | None, watch: Watch) -> None:
+        self._reader = reader
+        self._shelf = Shelf(store, folder)
+        self._ledger = Ledger()
+        self._only_round = only_round
+        self._watch = watch
+
+    def run(self, code_check: CodeCheck | None) -> Report:
+        self._watch(0, 1, "reading the chain")
+        self._reader.refresh()
+        log, now = self._reader.log(), self._reader.now()
+        check_code(code_check, self._ledger)
+        founding = log[0].event if log else None
+        charter = None
+        if isinstance(founding, FederationFounded):
+            charter = check_charter(founding, self._shelf, self._ledger)
+        history = replay(log, charter, self._ledger)
+        state = history.state
+        check_genesis(state, self._shelf, self._ledger)
+        gas = self._gas(log, history)
+        attempts = list(_attempts(state, now))
+        accounts = []
+        for done, (attempt, outcome) in enumerate(attempts):
+            self._watch(done, len(attempts), f"round {attempt.round}, attempt {attempt.attempt}")
+            accounts.append(self._account(state, attempt, outcome, charter, now, gas))
+        closed = tuple(a for a in accounts if a.outcome == "closed")
+        check_chain(state, closed, self._ledger)
+        self._note_bonds(history, now)
+        self._watch(len(attempts), len(attempts), "done")
+        return self._report(log, state, charter, closed, tuple(a for a in accounts if a.outcome != "closed"), gas)
+
+    def _gas(self, log: tuple[Logged, ...], history: History) -> dict[Scope, int]:
+        """The gas of every scope's transactions; one that made several events counts once, where its first belongs."""
+        gas: defaultdict[Scope, int] = defaultdict(int)
+        counted: set[bytes] = set()
+        for entry, scope in zip(log, history.scopes, strict=True):
+            if entry.transaction not in counted:
+                counted.add(entry.transaction)
+                gas[scope] += self._reader.gas_used(entry.transaction)
+        return gas
+
+    def _account(
+        self,
+        state: FederationState,
+        attempt: Attempt,
+        outcome: Outcome,
+        charter: Charter | None,
+        now: int,
+        gas: dict[Scope, int],
+    ) -> Account:
+        kept_from = len(state.closed) + 1 - (charter.storage.keep_rounds if charter else 0)
+        subject = Subject(
+            chain_id=self._reader.chain_id,
+            contract=self._reader.contract,
+            state=state,
+            attempt=attempt,
+            outcome=outcome,
+            kept=attempt.round >= kept_from,
+            charter=charter,
+            shelf=self._shelf,
+            ledger=self._ledger,
+        )
+        fetched_before = self._shelf.fetched_bytes
+        if self._only_round not in (None, attempt.round):
+            self._defer(subject.scope, "left out (--round)")
+        elif outcome == "open" and training_end(state, attempt, now) is None:
+            self._defer(subject.scope, "the training window is open")
+        else:
+            check_closing(subject, check_uploads(subject))
+        self._shelf.clear(keep=attempt.result.model_cid if attempt.result else state.base_model(attempt.round)[1])
+        locked, result = attempt.aggregate, attempt.result
+        return Account(
+            round=attempt.round,
+            attempt=attempt.attempt,
+            outcome=outcome,
+            committed=members_of(attempt.committed),
+            participants=members_of(locked.participants) if locked else (),
+            aggregator=locked.index if locked else None,
+            openers=tuple(sorted(attempt.openings)),
+            closer=result.index if result else None,
+            upload_bytes=subject.seen_bytes,
+            download_bytes=self._shelf.fetched_bytes - fetched_before,
+            gas=gas.get(subject.scope, 0),
+            seconds=_seconds(state, attempt, now),
+            model_digest=result.model_digest if result else None,
+            checks=tuple(self._ledger.check(subject.scope, number) for number in ROUND_CHECKS),
+        )
+
+    def _defer(self, scope: Scope, reason: str) -> None:
+        for number in OBJECT_CHECKS:
+            self._ledger.defer(scope, number, reason)
+
+    def _note_bonds(self, history: History, now: int) -> None:
+        """Check 12 has judged every withdrawal; what is left to say is what the contract must still hold."""
+        state = history.state
+        held = size_of(state.enrolled & ~state.withdrawn)
+        free = bond_free_at(state, history.finished_at, now)
+        until = "until the run is over" if free is None else f"until {free}" if now < free else "free to be taken back"
+        self._ledger.note(FEDERATION, 12, f"{held} bonds of {state.terms.bond_wei} wei held, {until}")
+
+    def _report(
+        self,
+        log: tuple[Logged, ...],
+        state: FederationState,
+        charter: Charter | None,
+        closed: tuple[Account, ...],
+        unfinished: tuple[Account, ...],
+        gas: dict[Scope, int],
+    ) -> Report:
+        checks = tuple(self._ledger.check(FEDERATION, number) for number in FEDERATION_CHECKS)
+        every = [*checks, *(c for account in (*closed, *unfinished) for c in account.checks)]
+        return Report(
+            chain_id=self._reader.chain_id,
+            contract=self._reader.contract,
+            block_number=log[-1].block_number,
+            block_hash=log[-1].block_hash,
+            charter=charter,
+            members=tuple(_membership(state, Index(i)) for i in range(len(state.founders))),
+            rounds=closed,
+            unfinished=unfinished,
+            checks=checks,
+            totals=Totals(
+                rounds=len(closed),
+                upload_bytes=sum(a.upload_bytes for a in (*closed, *unfinished)),
+                download_bytes=self._shelf.fetched_bytes,
+                gas=sum(gas.values()),
+                seconds=sum(a.seconds.total for a in closed),
+                checks_passed=sum(c.status is Status.PASSED for c in every),
+                checks_not_possible=sum(c.status is Status.NOT_POSSIBLE for c in every),
+            ),
+            model_digest=state.model_digest,
+            model_cid=state.model_cid,
+            faults=self._ledger.faults(),
+        )
+
+
+def _attempts(state: FederationState, now: int) -> Iterator[tuple[Attempt, Outcome]]:
+    """Every attempt that holds a statement, by round and number, with what became of it."""
+    found: list[tuple[Attempt, Outcome]] = [(attempt, "closed") for attempt in state.closed.values()]
+    found += [(attempt, "void") for attempt in state.voided]
+    current, live = state.current, live_attempt(state, now)
+    if current is not None and current.commits:
+        under_way = live is not None and (live.round, live.attempt) == (current.round, current.attempt)
+        found.append((current, "open" if under_way else "void"))
+    yield from sorted(found, key=lambda entry: (entry[0].round, entry[0].attempt))
+
+
+def _seconds(state: FederationState, attempt: Attempt, now: int) -> Seconds:
+    """Where the time went, as far as the attempt got; see `Seconds`."""
+    locked, result = attempt.aggregate, attempt.result
+    if not attempt.commits:
+        return Seconds()
+    first = min(commit.at for commit in attempt.commits.values())
+    train = first - attempt.started_at
+    if locked is None:
+        return Seconds(train=train)
+    commit = attempt.last_commit_at - first
+    aggregate = locked.at - attempt.last_commit_at
+    opened = sorted(opening.at for opening in attempt.openings.values())[: state.terms.threshold]
+    if len(opened) < state.terms.threshold:
+        return Seconds(train=train, commit=commit, aggregate=aggregate)
+    opening = opened[-1] - locked.at
+    close = result.at - opened[-1] if result else None
+    return Seconds(train=train, commit=commit, aggregate=aggregate, open=opening, close=close)
+
+
+def _membership(state: FederationState, index: Index) -> Membership:
+    member = state.members.get(index)
+    return Membership(index, state.founders[index], member is not None, member.weight if member else 0)

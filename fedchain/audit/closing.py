@@ -1,0 +1,226 @@
+"""Checks 7 to 10: the sum, the openings, the decoded result and the new model, each recomputed (P3, P4, P5).
+
+Every step is judged by what the auditor computed itself in the step before, not by what was posted; where that was not
+possible it goes on from what was posted, and says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..crypto import (
+    OPENING_BYTES,
+    Aggregate,
+    NotEnoughOpenings,
+    Opened,
+    Opening,
+    aggregate_size,
+    open_aggregate,
+    sum_ciphertexts,
+)
+from ..errors import Fault, ObjectCorrupt, ObjectMissing
+from ..protocol.arithmetic import average, next_model
+from ..protocol.events import AggregateCommitted, ResultCommitted
+from ..protocol.ids import Digest, Index, members_of, size_of
+from ..protocol.model import assemble, flatten, layout_of, model_bytes_bound, model_digest
+from .subject import Subject
+from .uploads import Upload
+
+UNKNOWN = "unknown: a participant whose key is not its ciphertext's, or too many openers"
+"""Who spoils a sum that no committee opens; group testing corners it, an audit of one round cannot (P5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What came of opening the sum. `refuted`: all was there, and yet nothing that was published opens it."""
+
+    opened: Opened | None
+    refuted: bool = False
+
+
+def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> None:
+    """Checks 7 to 10 of one attempt, as far as it got."""
+    locked, result = subject.attempt.aggregate, subject.attempt.result
+    if locked is None:
+        for number in (7, 8, 9, 10):
+            subject.ledger.defer(subject.scope, number, "no participant set is locked")
+        return
+    total, recomputed = _check_sum(subject, locked, uploads)
+    opening = _check_openings(subject, locked, total, closed=result is not None)
+    if result is None:
+        for number in (9, 10):
+            subject.ledger.defer(subject.scope, number, "no result is posted")
+        return
+    _check_result(subject, result, opening, recomputed)
+    _check_model(subject, locked, result, opening.opened)
+
+
+def _check_sum(
+    subject: Subject, locked: AggregateCommitted, uploads: dict[Index, Upload]
+) -> tuple[Aggregate | None, bool]:
+    """Check 7. The auditor's own sum, and that it is; where it cannot be made, the posted one, if its root is right."""
+    d = subject.state.terms.model_size
+    posted = _posted_sum(subject, locked)
+    paths, missing = [], []
+    for index in members_of(locked.participants):
+        upload = uploads.get(index)
+        if upload is None or upload.ciphertext is None:
+            missing.append(subject.name(index))
+        else:
+            paths.append(upload.ciphertext)
+    if missing:
+        subject.block(7, f"no ciphertext to sum from {', '.join(missing)}")
+        return posted, False
+    total = sum_ciphertexts(paths, d)
+    if total.root() != locked.root:
+        subject.fault(7, locked.index, f"the sum of the committed updates {total.root().hex()}", locked.root.hex())
+    return total, True
+
+
+def _posted_sum(subject: Subject, locked: AggregateCommitted) -> Aggregate | None:
+    d = subject.state.terms.model_size
+    path = subject.fetch(locked.cid, aggregate_size(d), "aggregate", locked.index, owed=subject.kept)
+    if path is None:
+        subject.block(7, "the posted sum's object is not to be had")
+        return None
+    try:
+        posted = Aggregate.parse(path.read_bytes(), d, offender=subject.name(locked.index), round=locked.round)
+    except Fault as fault:
+        subject.ledger.raised(subject.scope, 4, fault, subject.name(locked.index))
+        subject.block(7, "the posted sum's object is malformed")
+        return None
+    if posted.root() != locked.root:
+        subject.fault(7, locked.index, f"an object of the committed root {locked.root.hex()}", posted.root().hex())
+        return None
+    return posted
+
+
+def _check_openings(subject: Subject, locked: AggregateCommitted, total: Aggregate | None, *, closed: bool) -> _Opening:
+    """Check 8. The sum opened with every opening that is what its author committed to; wrong ones are named."""
+    threshold, published = subject.state.terms.threshold, subject.attempt.openings
+    openings, lost = _read_openings(subject)
+    if len(published) < threshold and not closed:
+        subject.ledger.defer(subject.scope, 8, f"{len(published)} of {threshold} openings are published")
+        return _Opening(None)
+    if total is None:
+        subject.block(8, "there is no sum to open")
+        return _Opening(None)
+    try:
+        opened = open_aggregate(
+            total,
+            openings,
+            threshold=threshold,
+            participants=size_of(locked.participants),
+            context=subject.context,
+            d=subject.state.terms.model_size,
+        )
+    except NotEnoughOpenings:
+        subject.block(8, f"{len(openings)} usable openings of {threshold} needed")
+        return _Opening(None, refuted=not lost)
+    except Fault as spoiled:
+        if closed and not lost:
+            subject.ledger.raised(subject.scope, 8, spoiled, UNKNOWN)
+        else:
+            subject.block(8, "the openings that are there do not open the sum")
+        return _Opening(None, refuted=not lost)
+    certain = len(opened.wrong) <= len(openings) - 2 * threshold + 2
+    for index in opened.wrong:
+        got = "another one" if certain else f"another one, unless {threshold - 1} liars in concert shifted the blame"
+        subject.fault(8, index, "an opening on the polynomial of the others", got)
+    return _Opening(opened)
+
+
+def _read_openings(subject: Subject) -> tuple[dict[Index, Opening], bool]:
+    """The openings that are what their authors committed to, and whether one of the others could not be had."""
+    published = sorted(subject.attempt.openings.items())
+    subject.shelf.fetch([(event.cid, OPENING_BYTES) for _, event in published])
+    openings: dict[Index, Opening] = {}
+    lost = False
+    for index, event in published:
+        path = subject.fetch(event.cid, OPENING_BYTES, "opening", index, owed=subject.kept)
+        if path is None:
+            subject.block(8, f"the opening of {subject.name(index)} is not to be had")
+            lost = True
+            continue
+        try:
+            opening = Opening.parse(path.read_bytes(), offender=subject.name(index), round=event.round)
+        except Fault as fault:
+            subject.ledger.raised(subject.scope, 4, fault, subject.name(index))
+            continue
+        if opening.root() != event.root:
+            subject.fault(8, index, f"an opening of the committed root {event.root.hex()}", opening.root().hex())
+            continue
+        openings[index] = opening
+    return openings, lost
+
+
+def _check_result(subject: Subject, result: ResultCommitted, opening: _Opening, recomputed: bool) -> None:
+    """Check 9. What the posted roots must be, from the auditor's own decoding."""
+    opened = opening.opened
+    if opened is None:
+        subject.block(9, "the sum could not be opened")
+        if opening.refuted and recomputed:
+            subject.fault(9, result.index, "a result that the published openings give", "one that they do not give")
+        return
+    for what, expected, got in (
+        ("key sum", opened.key_sum_root, result.key_sum_root),
+        ("decoded sum", opened.result_root, result.result_root),
+    ):
+        if expected != got:
+            subject.fault(9, result.index, f"the {what}'s root {expected.hex()}", got.hex())
+
+
+def _check_model(subject: Subject, locked: AggregateCommitted, result: ResultCommitted, opened: Opened | None) -> None:
+    """Check 10. The model's digest, recomputed; and the stored object, by its bytes. Models are owed for ever."""
+    bound = model_bytes_bound(subject.state.terms.model_size)
+    path = subject.fetch(result.model_cid, bound, "model", result.index, owed=True)
+    if path is None:
+        subject.block(10, "the new model's object is not to be had")
+    else:
+        stored = model_digest(path.read_bytes())
+        if stored != result.model_digest:
+            subject.fault(10, result.index, f"an object of the digest {result.model_digest.hex()}", stored.hex())
+    expected = _expected_model(subject, locked, opened)
+    if expected is not None and expected != result.model_digest:
+        subject.fault(10, result.index, f"the model {expected.hex()}", result.model_digest.hex())
+
+
+def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened | None) -> Digest | None:
+    if opened is None:
+        subject.block(10, "the sum could not be opened")
+        return None
+    if subject.charter is None:
+        subject.block(10, "the scale of updates stands in the charter, which was not to be had")
+        return None
+    base = _base_model(subject)
+    if base is None:
+        return None
+    members = [subject.state.members[index] for index in members_of(locked.participants)]
+    try:
+        layout = layout_of(base)
+        mean = average(
+            opened.sums,
+            participants=len(members),
+            total_weight=sum(member.weight for member in members),
+            max_weight=subject.state.max_weight,
+            settings=subject.charter.update,
+        )
+        return model_digest(assemble(layout, next_model(flatten(base), mean)))
+    except Fault as fault:
+        # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.
+        subject.ledger.raised(subject.scope, 10, fault, "one of the participants")
+        return None
+
+
+def _base_model(subject: Subject) -> bytes | None:
+    """The model that members trained from, by the digest on chain; None, written down, where there is none to use."""
+    digest, cid = subject.state.base_model(subject.attempt.round)
+    bound = model_bytes_bound(subject.state.terms.model_size)
+    try:
+        base = subject.shelf.content(cid, bound)
+        if model_digest(base) == digest and flatten(base).size == subject.state.terms.model_size:
+            return base
+    except (ObjectMissing, ObjectCorrupt, Fault):
+        pass
+    subject.block(10, "the model to train from is not to be had, or is none")
+    return None

@@ -1,0 +1,117 @@
+"""Checks 1 and 11: what the federation was founded on, and the chain of models that grew from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from ..errors import ChainMismatch, Fault, ObjectCorrupt, ObjectMissing, UsageError
+from ..protocol.charter import MAX_CHARTER_BYTES, Charter, parse_charter
+from ..protocol.events import FederationFounded
+from ..protocol.model import flatten, model_bytes_bound, model_digest
+from ..protocol.state import FederationState
+from .history import CONTRACT
+from .ledger import FEDERATION, Ledger
+from .report import Account, Status
+from .shelf import Shelf
+
+DEPLOYER = "the deployer"
+"""Who chose the terms, the charter and the first model, and has no power since."""
+
+GWEI = 10**9
+
+CodeCheck = Callable[[], None]
+"""Compares the code on chain with the committed build. Raises ChainMismatch, whose text says how they differ."""
+
+
+def check_code(code_check: CodeCheck | None, ledger: Ledger) -> None:
+    """Check 1, the contract: only known code makes the log worth what the rules say it is worth."""
+    if code_check is None:
+        ledger.block(FEDERATION, 1, "the contract's code was not to be had")
+        return
+    try:
+        code_check()
+    except ChainMismatch as error:
+        ledger.fault(FEDERATION, 1, offender=CONTRACT, expected="the code of the committed build", got=str(error))
+
+
+def check_charter(event: FederationFounded, shelf: Shelf, ledger: Ledger) -> Charter | None:
+    """Check 1, the charter: its digest, its form, its members, and that the contract's terms say the same."""
+    terms = event.terms
+
+    def fault(expected: str, got: str) -> None:
+        ledger.fault(FEDERATION, 1, offender=DEPLOYER, expected=expected, got=got)
+
+    try:
+        content = shelf.content(terms.charter_cid, MAX_CHARTER_BYTES)
+    except (ObjectMissing, ObjectCorrupt) as error:
+        fault(f"the charter {terms.charter_cid}, at most {MAX_CHARTER_BYTES} bytes", f"unavailable: {error}")
+        ledger.block(FEDERATION, 1, "the charter is not to be had")
+        return None
+    digest = hashlib.sha256(content).digest()
+    if digest != terms.charter_digest:
+        fault(f"a charter of the digest {terms.charter_digest.hex()}", digest.hex())
+    try:
+        charter = parse_charter(content)
+        charter.check_complete()
+    except UsageError as error:
+        fault("a complete charter in canonical form", str(error))
+        return None
+    named, founders = [m.lower() for m in charter.federation.members], [f.lower() for f in event.founders]
+    if named != founders:
+        fault(f"the charter's members {', '.join(named)}", ", ".join(founders))
+    for entry, expected, got in (
+        ("run.rounds", charter.run.rounds, terms.rounds),
+        ("committee.threshold", charter.threshold, terms.threshold),
+        ("windows.enrol_s", charter.windows.enrol_s, terms.enrol_window_s),
+        ("windows.training_s", charter.windows.training_s, terms.training_window_s),
+        ("windows.receipt_s", charter.windows.receipt_s, terms.receipt_window_s),
+        ("windows.aggregate_s", charter.windows.aggregate_s, terms.aggregate_window_s),
+        ("windows.challenge_s", charter.windows.challenge_s, terms.challenge_window_s),
+        ("stake.bond_gwei × 10^9", charter.stake.bond_gwei * GWEI, terms.bond_wei),
+    ):
+        if expected != got:
+            fault(f"{entry} = {expected}", f"{got} in the contract")
+    ledger.note(FEDERATION, 1, f"charter {digest.hex()[:16]}…, task {charter.task_sha256[:16]}…")
+    return charter
+
+
+def check_genesis(state: FederationState, shelf: Shelf, ledger: Ledger) -> None:
+    """Check 11, the beginning: the first model's bytes, form and size."""
+    terms = state.terms
+
+    def fault(expected: str, got: str) -> None:
+        ledger.fault(FEDERATION, 11, offender=DEPLOYER, expected=expected, got=got)
+
+    try:
+        content = shelf.content(terms.genesis_cid, model_bytes_bound(terms.model_size))
+    except (ObjectMissing, ObjectCorrupt) as error:
+        fault(f"the first model {terms.genesis_cid}", f"unavailable: {error}")
+        ledger.block(FEDERATION, 11, "the first model is not to be had")
+        return
+    digest = model_digest(content)
+    if digest != terms.genesis_digest:
+        fault(f"a first model of the digest {terms.genesis_digest.hex()}", digest.hex())
+    try:
+        size = flatten(content).size
+    except Fault as broken:
+        ledger.raised(FEDERATION, 11, broken, DEPLOYER)
+        return
+    if size != terms.model_size:
+        fault(f"{terms.model_size} parameters, as in the contract", str(size))
+
+
+def check_chain(state: FederationState, closed: Sequence[Account], ledger: Ledger) -> None:
+    """Check 11, the links: every closed round's model was recomputed from the one before it (check 10)."""
+    numbers = [account.round for account in closed]
+    if numbers != list(range(1, len(numbers) + 1)):
+        ledger.fault(FEDERATION, 11, offender=CONTRACT, expected="rounds closed one after the other", got=str(numbers))
+    for account in closed:
+        status = account.check(10).status
+        if status is Status.PENDING:
+            ledger.defer(FEDERATION, 11, f"round {account.round} was left out")
+        elif status is not Status.PASSED:
+            why = "is at fault" if status is Status.FAULT else "could not be recomputed"
+            ledger.block(FEDERATION, 11, f"the model of round {account.round} {why} (check 10)")
+    if closed:
+        ledger.note(FEDERATION, 11, f"{len(closed)} models from {state.terms.genesis_digest.hex()[:16]}…")

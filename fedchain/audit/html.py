@@ -1,0 +1,50 @@
+"""The report as one HTML page that stands alone: no script, no font, no picture from anywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, Status
+from .words import bytes_in_words, seconds_in_words, verdict_in_words
+
+MARKS = {Status.PASSED: "✓", Status.FAULT: "✗", Status.NOT_POSSIBLE: "?", Status.PENDING: "·"}
+CLASSES = {
+    Status.PASSED: "passed",
+    Status.FAULT: "fault",
+    Status.NOT_POSSIBLE: "undone",
+    Status.PENDING: "pending",
+}
+
+
+def render_html(report: Report) -> str:
+    """The page. Everything that came from chain or store is escaped."""
+    environment = Environment(
+        loader=PackageLoader("fedchain.audit"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"bytes": bytes_in_words, "seconds": seconds_in_words}
+    return environment.get_template("report.html").render(
+        report=report,
+        verdict=verdict_in_words(report),
+        tone="bad" if report.faults else "good" if report.complete else "unsure",
+        explained=CHECKS,
+        federation_checks=FEDERATION_CHECKS,
+        round_checks=ROUND_CHECKS,
+        marks=MARKS,
+        classes=CLASSES,
+        steps=[field.name for field in fields(Seconds)],
+        longest=max((a.seconds.total for a in (*report.rounds, *report.unfinished)), default=0) or 1,
+    )
+
+
+def write_html(report: Report, path: Path) -> None:
+    """Write the page; the file appears whole."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(render_html(report), encoding="utf-8")
+    part.replace(path)

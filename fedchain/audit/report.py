@@ -1,0 +1,219 @@
+"""What an audit found, as values: the numbered checks, one account a round, every fault, the verdict.
+
+Nothing here is computed; `audit.py` fills it in, `terminal.py` and `html.py` show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Literal
+
+from ..errors import Evidence
+from ..protocol.charter import Charter
+from ..protocol.ids import Address, Cid, Digest, Index
+
+FORMAT = 1
+"""The version of the JSON form; it changes when an entry changes its meaning."""
+
+
+class Status(str, Enum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    FAULT = "fault"
+    NOT_POSSIBLE = "not possible"
+    """Something that the check needs could not be had; it neither passed nor failed."""
+    PENDING = "pending"
+    """The chain has not come that far yet, or the caller left this round out."""
+
+
+CHECKS: Mapping[int, tuple[str, str]] = {
+    1: ("charter", "the charter's digest, its terms, and the contract's code"),
+    2: ("members", "founders, enrolment and weights within the cap"),
+    3: ("commitments", "each commitment rebuilt from the fetched upload, each by a member, once"),
+    4: ("objects", "every object there, of the right size, its numbers in range"),
+    5: ("receipts", "receipts that name only committed updates, and none that is not whole"),
+    6: ("order", "phases, deadlines, rotation, and the participant set"),
+    7: ("aggregate", "the sum of the ciphertexts, recomputed"),
+    8: ("openings", "each opening's digest; wrong ones named; the key sum within its bound"),
+    9: ("result", "the decoded sum and the key sum, recomputed"),
+    10: ("model", "the new global model, recomputed bit by bit"),
+    11: ("chain", "every model follows from the one before, back to the first"),
+    12: ("stakes", "bonds held until they may be taken back"),
+}
+"""The numbers are fixed: documents, tests and reports refer to them."""
+
+FEDERATION_CHECKS = (1, 2, 11, 12)
+ROUND_CHECKS = (3, 4, 5, 6, 7, 8, 9, 10)
+
+Outcome = Literal["closed", "open", "void"]
+
+
+def check_name(number: int) -> str:
+    """The name under which a check's faults are listed, for example "7 aggregate"."""
+    return f"{number} {CHECKS[number][0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One numbered check and how it ended; `detail` says what was found, or what was missing."""
+
+    number: int
+    status: Status
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return CHECKS[self.number][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Where a round's time went, as far as block timestamps tell; None where the chain cannot know.
+
+    `train` runs to the first commitment (encryption is in it: only the peer itself can tell the two apart), `commit`
+    from there to the last one, `aggregate` to the locked set (receipts are in it), `open` to the opening that made t,
+    `close` to the result.
+    """
+
+    train: int | None = None
+    encrypt: int | None = None
+    commit: int | None = None
+    aggregate: int | None = None
+    open: int | None = None
+    close: int | None = None
+
+    @property
+    def total(self) -> int:
+        return sum(s for s in (self.train, self.encrypt, self.commit, self.aggregate, self.open, self.close) if s)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One attempt at one round: who took part, what it cost, how its checks ended.
+
+    `upload_bytes` are the bytes of every object that members stored for it and the auditor saw; `download_bytes` those
+    that the auditor fetched for it. `gas` is that of all its transactions.
+    """
+
+    round: int
+    attempt: int
+    outcome: Outcome
+    committed: tuple[Index, ...]
+    participants: tuple[Index, ...]
+    aggregator: Index | None
+    openers: tuple[Index, ...]
+    closer: Index | None
+    upload_bytes: int
+    download_bytes: int
+    gas: int
+    seconds: Seconds
+    model_digest: Digest | None
+    checks: tuple[Check, ...]
+
+    def check(self, number: int) -> Check:
+        """The check with this number."""
+        return next(c for c in self.checks if c.number == number)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A founder, and what it registered when it enrolled."""
+
+    index: Index
+    address: Address
+    enrolled: bool
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over everything audited; `gas` includes founding and enrolment."""
+
+    rounds: int
+    upload_bytes: int
+    download_bytes: int
+    gas: int
+    seconds: int
+    checks_passed: int
+    checks_not_possible: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The audit's result. `rounds` are the closed ones; `unfinished` the voided attempts and the one under way."""
+
+    chain_id: int
+    contract: Address
+    block_number: int
+    block_hash: bytes
+    charter: Charter | None
+    members: tuple[Membership, ...]
+    rounds: tuple[Account, ...]
+    unfinished: tuple[Account, ...]
+    checks: tuple[Check, ...]
+    totals: Totals
+    model_digest: Digest
+    model_cid: Cid
+    faults: tuple[Evidence, ...]
+
+    @property
+    def verdict(self) -> Literal["ok", "fault"]:
+        """What counts: "fault" as soon as one rule was broken."""
+        return "fault" if self.faults else "ok"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every check that was due could be made: an audit may find no fault because it could not look."""
+        return self.totals.checks_not_possible == 0
+
+    def address_of(self, index: Index) -> str:
+        """The member's address; its number where the founders' list has none."""
+        return self.members[index].address if 0 <= index < len(self.members) else f"member {index}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for machines: digests in hex, members by index."""
+        return {
+            "format": FORMAT,
+            "verdict": self.verdict,
+            "complete": self.complete,
+            "chain_id": self.chain_id,
+            "contract": self.contract,
+            "block": {"number": self.block_number, "hash": self.block_hash.hex()},
+            "federation": self.charter.federation.name if self.charter else None,
+            "task_sha256": self.charter.task_sha256 if self.charter else None,
+            "members": [asdict(m) for m in self.members],
+            "rounds": [_account_json(a) for a in self.rounds],
+            "unfinished": [_account_json(a) for a in self.unfinished],
+            "checks": [_check_json(c) for c in self.checks],
+            "totals": asdict(self.totals),
+            "model_digest": self.model_digest.hex(),
+            "model_cid": self.model_cid,
+            "faults": [asdict(f) for f in self.faults],
+        }
+
+
+def _account_json(account: Account) -> dict[str, Any]:
+    return {
+        "round": account.round,
+        "attempt": account.attempt,
+        "outcome": account.outcome,
+        "committed": list(account.committed),
+        "participants": list(account.participants),
+        "aggregator": account.aggregator,
+        "openers": list(account.openers),
+        "closer": account.closer,
+        "upload_bytes": account.upload_bytes,
+        "download_bytes": account.download_bytes,
+        "gas": account.gas,
+        "seconds": asdict(account.seconds),
+        "metrics": {},
+        "model_digest": account.model_digest.hex() if account.model_digest else None,
+        "checks": [_check_json(c) for c in account.checks],
+    }
+
+
+def _check_json(check: Check) -> dict[str, Any]:
+    return {"number": check.number, "name": check.name, "status": check.status.value, "detail": check.detail}

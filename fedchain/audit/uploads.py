@@ -1,0 +1,109 @@
+"""Checks 3, 4 and 5 on fetched objects: every upload's sizes, ranges and commitment, and its vouchers (P1, P2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..crypto import check_ciphertext, check_shares, ciphertext_size, shares_size
+from ..errors import Fault
+from ..protocol.commitment import update_commitment
+from ..protocol.events import UpdateCommitted
+from ..protocol.ids import Cid, Index, Root
+from .subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One member's upload as the auditor found it.
+
+    `ciphertext` is None where the object is missing or malformed; `broken` says that its author broke a rule with it.
+    """
+
+    ciphertext: Path | None
+    broken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of an upload's two objects; no root where it is missing or malformed."""
+
+    path: Path | None
+    root: Root | None
+    malformed: bool = False
+
+
+def check_uploads(subject: Subject) -> dict[Index, Upload]:
+    """Every committed upload, fetched and checked; then the receipts that vouched for them."""
+    d, n, threshold = subject.state.terms.model_size, len(subject.state.members), subject.state.terms.threshold
+    commits = subject.attempt.commits.values()
+    subject.shelf.fetch(
+        [(commit.ciphertext_cid, ciphertext_size(d)) for commit in commits]
+        + [(commit.shares_cid, shares_size(n, threshold)) for commit in commits]
+    )
+    uploads = {index: _check_upload(subject, commit) for index, commit in sorted(subject.attempt.commits.items())}
+    for author, receipt in sorted(subject.attempt.receipts.items()):
+        for index, upload in uploads.items():
+            if upload.broken and receipt.whole >> index & 1:
+                subject.fault(5, author, "only whole updates in a receipt", f"that of {subject.name(index)}, not whole")
+    return uploads
+
+
+def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
+    index, terms = commit.index, subject.state.terms
+    author = subject.name(index)
+    keys = {i: member.encryption_key for i, member in sorted(subject.state.members.items())}
+    ciphertext = _check_part(
+        subject,
+        index,
+        "ciphertext",
+        commit.ciphertext_cid,
+        ciphertext_size(terms.model_size),
+        lambda path: check_ciphertext(path, terms.model_size, offender=author, round=commit.round),
+    )
+    shares = _check_part(
+        subject,
+        index,
+        "shares",
+        commit.shares_cid,
+        shares_size(len(keys), terms.threshold),
+        lambda path: check_shares(
+            path.read_bytes(),
+            subject.context,
+            dealer=index,
+            dealer_address=subject.state.members[index].member,
+            encryption_keys=keys,
+            threshold=terms.threshold,
+            offender=author,
+        ),
+    )
+    readable = ciphertext.path if ciphertext.root else None
+    if ciphertext.root is None or shares.root is None:
+        subject.block(3, f"the commitment of {author} cannot be rebuilt without its objects")
+        return Upload(readable, ciphertext.malformed or shares.malformed)
+    rebuilt = update_commitment(
+        subject.chain_id,
+        subject.contract,
+        commit.round,
+        commit.attempt,
+        subject.state.members[index].member,
+        ciphertext.root,
+        shares.root,
+    )
+    if rebuilt != commit.commitment:
+        subject.fault(3, index, f"the commitment to the stored upload {rebuilt.hex()}", commit.commitment.hex())
+    return Upload(readable, rebuilt != commit.commitment)
+
+
+def _check_part(
+    subject: Subject, author: Index, what: str, cid: Cid, size: int, check: Callable[[Path], Root]
+) -> _Part:
+    path = subject.fetch(cid, size, what, author, owed=subject.owed(author))
+    if path is None:
+        return _Part(None, None)
+    try:
+        return _Part(path, check(path))
+    except Fault as fault:
+        subject.ledger.raised(subject.scope, 4, fault, subject.name(author))
+        return _Part(path, None, malformed=True)

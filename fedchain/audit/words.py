@@ -1,0 +1,42 @@
+"""Quantities and verdicts as people read them, the same on the terminal and in the HTML report."""
+
+from __future__ import annotations
+
+from .report import Report
+
+
+def verdict_in_words(report: Report) -> str:
+    """One line: what the audit comes to."""
+    if report.faults:
+        offenders = sorted({fault.offender for fault in report.faults})
+        return f"{_count(len(report.faults), 'fault')}, by {', '.join(offenders)}"
+    undone = report.totals.checks_not_possible
+    if undone:
+        return f"ok as far as could be seen; {_count(undone, 'check')} could not be made"
+    return f"ok, {_count(report.totals.checks_passed, 'check')} passed over {_count(report.totals.rounds, 'round')}"
+
+
+def bytes_in_words(count: int) -> str:
+    """12.3 MB: powers of ten, as networks and disks are sold."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def seconds_in_words(seconds: int) -> str:
+    """2 h 05 min: the two largest units."""
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h:02} h"
+    if hours:
+        return f"{hours} h {m:02} min"
+    return f"{m} min {s:02} s" if minutes else f"{s} s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

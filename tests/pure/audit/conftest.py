@@ -1,0 +1,403 @@
+"""A whole federation in memory: real cryptography, real arithmetic, a chain and a store that are a list and a dict.
+
+`Play` plays honest rounds, one method a step of docs/protocol.md; a test overrides the step that somebody gets wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nacl.public import PrivateKey
+
+from fedchain.audit.audit import audit
+from fedchain.audit.report import Report
+from fedchain.crypto import (
+    Aggregate,
+    Opened,
+    Opening,
+    RoundContext,
+    Upload,
+    deal,
+    make_opening,
+    open_aggregate,
+    open_share,
+    sum_ciphertexts,
+)
+from fedchain.errors import ObjectCorrupt, ObjectMissing
+from fedchain.ports import Logged
+from fedchain.protocol.arithmetic import average, next_model, quantise
+from fedchain.protocol.charter import Charter
+from fedchain.protocol.cid import cid_of
+from fedchain.protocol.commitment import update_commitment
+from fedchain.protocol.events import (
+    AggregateCommitted,
+    Event,
+    FederationFounded,
+    MemberEnrolled,
+    OpeningPublished,
+    ReceiptPosted,
+    ResultCommitted,
+    Terms,
+    UpdateCommitted,
+)
+from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, bitmap_of, members_of
+from fedchain.protocol.model import assemble, flatten, layout_from, model_digest
+from fedchain.protocol.participants import choose_participants
+from fedchain.protocol.phase import aggregator_of, live_attempt
+from fedchain.protocol.state import FederationState
+from fedchain.protocol.transition import apply, founded
+
+CHAIN_ID = 31337
+CONTRACT = Address("0x" + "c0" * 20)
+MEMBERS = tuple(Address("0x" + f"{i + 1:02x}" * 20) for i in range(5))
+KEYS = tuple(PrivateKey(bytes([i + 1]) * 32) for i in range(5))
+WEIGHTS = (100, 60, 80, 40, 20)
+LAYOUT = layout_from({"hidden.weight": (50, 40), "hidden.bias": (50,), "out.weight": (19, 50)})
+"""3,000 values."""
+
+BEGIN = 1_700_000_000
+
+
+class MemoryStore:
+    """Implements `ports.Store`. `served` are the bytes given for a CID, right or wrong; verified on every read."""
+
+    def __init__(self) -> None:
+        self.served: dict[Cid, bytes] = {}
+        self.bytes_up = self.bytes_down = 0
+
+    def put(self, content: bytes) -> Cid:
+        cid = cid_of(content)
+        self.served[cid] = content
+        self.bytes_up += len(content)
+        return cid
+
+    def get(self, cid: Cid, max_bytes: int) -> bytes:
+        if cid not in self.served:
+            raise ObjectMissing(f"no peer has {cid}")
+        content = self.served[cid]
+        if len(content) > max_bytes or cid_of(content) != cid:
+            raise ObjectCorrupt(f"what the store gives for {cid} is not the object")
+        self.bytes_down += len(content)
+        return content
+
+    def get_file(self, cid: Cid, max_bytes: int, path: Path) -> None:
+        path.write_bytes(self.get(cid, max_bytes))
+
+    def pin(self, cid: Cid) -> None:
+        pass
+
+    def unpin(self, cid: Cid) -> None:
+        pass
+
+
+@dataclass
+class MemoryChain:
+    """Implements `ports.ChainReader` over a list of events; one block an event."""
+
+    events: list[Event] = field(default_factory=list)
+    time: int = BEGIN
+    chain_id: int = CHAIN_ID
+    contract: Address = CONTRACT
+
+    def refresh(self) -> FederationState:
+        first = self.events[0]
+        assert isinstance(first, FederationFounded)
+        state = founded(first)
+        for event in self.events[1:]:
+            try:
+                state = apply(state, event)
+            except ValueError:
+                continue
+        return state
+
+    def now(self) -> int:
+        return self.time
+
+    def log(self) -> tuple[Logged, ...]:
+        return tuple(
+            Logged(event, 10 + i, bytes([i % 256]) * 32, i.to_bytes(32, "big"), 0)
+            for i, event in enumerate(self.events)
+        )
+
+    def gas_used(self, transaction: bytes) -> int:
+        return 50_000
+
+
+def charter_of(**changes: dict[str, Any]) -> Charter:
+    """The charter of the five, with sections changed."""
+    entries: dict[str, Any] = {
+        "federation": {"name": "five", "members": list(MEMBERS)},
+        "run": {"rounds": 3},
+        "windows": {"enrol_s": 600, "training_s": 300, "receipt_s": 200, "aggregate_s": 100, "challenge_s": 1000},
+        "update": {"clip_value": 0.25, "weight_cap": 100},
+        "task_sha256": "ab" * 32,
+    }
+    for section, values in changes.items():
+        entries[section] = entries.get(section, {}) | values
+    return Charter.model_validate(entries)
+
+
+class Play:
+    """One federation's life. Every step is a method that says something on chain, or makes what is said."""
+
+    def __init__(self, rounds: int = 2, charter: Charter | None = None) -> None:
+        self.charter = charter or charter_of()
+        self.store = MemoryStore()
+        self.chain = MemoryChain()
+        self.rounds = rounds
+        self.random = np.random.default_rng(7)
+        self.uploads: dict[tuple[int, Index], Upload] = {}
+        self.shares: dict[tuple[int, Index, Index], Any] = {}
+
+    def run(self) -> Play:
+        """Play everything: founding, enrolment, the rounds."""
+        self.found()
+        for i in range(len(MEMBERS)):
+            self.enrol(Index(i))
+        for number in range(1, self.rounds + 1):
+            self.round(number)
+        return self
+
+    def audit(self, **options: Any) -> Report:
+        """The audit of what was played."""
+        return audit(self.chain, self.store, code_check=lambda: None, **options)
+
+    def say(self, event: Event, after_s: int = 5) -> None:
+        """Put one event on chain, some seconds after the last."""
+        self.chain.time += after_s
+        self.chain.events.append(replace(event, at=self.chain.time))
+
+    @property
+    def state(self) -> FederationState:
+        return self.chain.refresh()
+
+    def attempt(self) -> Any:
+        attempt = live_attempt(self.state, self.chain.time)
+        assert attempt is not None
+        return attempt
+
+    # founding and enrolment
+
+    def found(self) -> None:
+        genesis = assemble(LAYOUT, self.random.normal(0, 0.1, LAYOUT.size).astype(np.float32))
+        self.say(FederationFounded(self.terms(genesis), MEMBERS, 0))
+
+    def terms(self, genesis: bytes) -> Terms:
+        windows = self.charter.windows
+        return Terms(
+            charter_digest=self.charter.digest(),
+            charter_cid=self.store.put(self.charter.canonical()),
+            genesis_digest=model_digest(genesis),
+            genesis_cid=self.store.put(genesis),
+            model_size=LAYOUT.size,
+            rounds=self.charter.run.rounds,
+            threshold=self.charter.threshold,
+            enrol_window_s=windows.enrol_s,
+            training_window_s=windows.training_s,
+            receipt_window_s=windows.receipt_s,
+            aggregate_window_s=windows.aggregate_s,
+            challenge_window_s=windows.challenge_s,
+            bond_wei=self.charter.stake.bond_gwei * 10**9,
+        )
+
+    def enrol(self, index: Index) -> None:
+        self.say(MemberEnrolled(index, MEMBERS[index], bytes(KEYS[index].public_key), WEIGHTS[index], 0))
+
+    # one round
+
+    def round(self, number: int) -> None:
+        for index in self.trainers(number):
+            self.commit(number, index)
+        for index in self.shareholders(number):
+            self.receipt(number, index)
+        self.aggregate(number)
+        for index in self.openers(number):
+            self.opening(number, index)
+        self.close(number)
+
+    def trainers(self, number: int) -> list[Index]:
+        return list(self.state.order)
+
+    def shareholders(self, number: int) -> list[Index]:
+        return list(self.state.order)
+
+    def openers(self, number: int) -> list[Index]:
+        return list(self.state.order)
+
+    def context(self, number: int) -> RoundContext:
+        base, _ = self.state.base_model(number)
+        return RoundContext(CHAIN_ID, CONTRACT, number, self.attempt().attempt, base)
+
+    def encryption_keys(self) -> dict[Index, bytes]:
+        return {i: m.encryption_key for i, m in self.state.members.items()}
+
+    def weight(self, index: Index) -> int:
+        return self.state.members[index].weight
+
+    def deal(self, number: int, index: Index) -> Upload:
+        """What a trainer makes: an update, quantised, encrypted, its key shared."""
+        values = quantise(
+            self.random.normal(0, 0.02, LAYOUT.size),
+            weight=self.weight(index),
+            max_weight=self.state.max_weight,
+            settings=self.charter.update,
+            random=self.random,
+        )
+        return deal(
+            self.context(number),
+            dealer=index,
+            dealer_address=MEMBERS[index],
+            encryption_keys=self.encryption_keys(),
+            threshold=self.state.terms.threshold,
+            values=values,
+        )
+
+    def commit(self, number: int, index: Index) -> None:
+        upload = self.deal(number, index)
+        self.uploads[number, index] = upload
+        attempt = self.attempt().attempt
+        commitment = update_commitment(
+            CHAIN_ID, CONTRACT, number, attempt, MEMBERS[index], upload.ciphertext_root, upload.shares_root
+        )
+        ciphertext, shares = self.store.put(upload.ciphertext), self.store.put(upload.shares)
+        self.say(UpdateCommitted(number, attempt, index, commitment, ciphertext, shares, 0))
+
+    def whole(self, number: int, index: Index) -> Bitmap:
+        """What a shareholder vouches for; it tries its own shares as it goes."""
+        return self.attempt().committed
+
+    def receipt(self, number: int, index: Index) -> None:
+        self.say(ReceiptPosted(number, self.attempt().attempt, index, self.whole(number, index), 0))
+
+    def participants(self, number: int) -> Bitmap:
+        chosen = choose_participants(self.state, self.attempt())
+        assert chosen is not None
+        return chosen
+
+    def aggregator(self, number: int) -> Index:
+        return aggregator_of(self.state, self.attempt(), self.chain.time + 5)
+
+    def ciphertexts(self, number: int, participants: Bitmap) -> list[bytes]:
+        commits = self.attempt().commits
+        return [self.store.served[commits[i].ciphertext_cid] for i in members_of(participants)]
+
+    def sum(self, number: int, participants: Bitmap) -> Aggregate:
+        return sum_ciphertexts(self.ciphertexts(number, participants), LAYOUT.size)
+
+    def aggregate(self, number: int) -> None:
+        participants = self.participants(number)
+        total = self.sum(number, participants)
+        cid = self.store.put(total.pack())
+        index, attempt = self.aggregator(number), self.attempt().attempt
+        self.say(AggregateCommitted(number, attempt, 0, index, participants, total.root(), cid, 0))
+
+    def locked(self, number: int) -> AggregateCommitted:
+        locked = self.attempt().aggregate
+        assert locked is not None
+        return locked
+
+    def open(self, number: int, index: Index) -> Opening:
+        """The sum of a shareholder's shares over the locked set."""
+        shares = [
+            open_share(
+                self.uploads[number, dealer].shares,
+                self.context(number),
+                dealer=dealer,
+                dealer_address=MEMBERS[dealer],
+                encryption_keys=self.encryption_keys(),
+                threshold=self.state.terms.threshold,
+                me=index,
+                private_key=bytes(KEYS[index]),
+            )
+            for dealer in members_of(self.locked(number).participants)
+        ]
+        return make_opening(shares)
+
+    def opening(self, number: int, index: Index) -> None:
+        opening = self.open(number, index)
+        cid = self.store.put(opening.encode())
+        self.say(OpeningPublished(number, self.attempt().attempt, 0, index, opening.root(), cid, 0))
+
+    def opened(self, number: int) -> Opened:
+        participants = self.locked(number).participants
+        openings = {i: self.open(number, i) for i in self.state.order}
+        return open_aggregate(
+            sum_ciphertexts(self.ciphertexts(number, participants), LAYOUT.size),
+            openings,
+            threshold=self.state.terms.threshold,
+            participants=participants.bit_count(),
+            context=self.context(number),
+            d=LAYOUT.size,
+        )
+
+    def total_weight(self, participants: Bitmap) -> int:
+        return sum(self.weight(i) for i in members_of(participants))
+
+    def next_model(self, number: int, opened: Opened) -> bytes:
+        participants = self.locked(number).participants
+        base = self.store.served[self.state.base_model(number)[1]]
+        mean = average(
+            opened.sums,
+            participants=participants.bit_count(),
+            total_weight=self.total_weight(participants),
+            max_weight=self.state.max_weight,
+            settings=self.charter.update,
+        )
+        return assemble(LAYOUT, next_model(flatten(base), mean))
+
+    def closer(self, number: int) -> Index:
+        return self.locked(number).index
+
+    def result(self, number: int) -> ResultCommitted:
+        opened = self.opened(number)
+        model = self.next_model(number, opened)
+        return ResultCommitted(
+            number,
+            self.attempt().attempt,
+            0,
+            self.closer(number),
+            opened.key_sum_root,
+            opened.result_root,
+            model_digest(model),
+            self.store.put(model),
+            0,
+        )
+
+    def close(self, number: int) -> None:
+        self.say(self.result(number))
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """The same bytes with one bit changed."""
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+class Named:
+    """What tests need by name; handed out by a fixture, since test modules cannot import this one."""
+
+    Play, MemoryStore, MemoryChain = Play, MemoryStore, MemoryChain
+    MEMBERS, WEIGHTS, LAYOUT, CHAIN_ID, CONTRACT = MEMBERS, WEIGHTS, LAYOUT, CHAIN_ID, CONTRACT
+    charter_of, flipped, bitmap_of = staticmethod(charter_of), staticmethod(flipped), staticmethod(bitmap_of)
+    pairs = staticmethod(itertools.pairwise)
+
+
+@pytest.fixture(scope="session")
+def named() -> type[Named]:
+    return Named
+
+
+@pytest.fixture(scope="session")
+def honest() -> Play:
+    """Two honest rounds, played once; tests that change it copy it first."""
+    return Play(rounds=2).run()
+
+
+def digest(text: str) -> Digest:
+    return Digest(text.encode().ljust(32, b"."))
