@@ -34,8 +34,8 @@ _FORM = "fedchain x25519 v1"
 class Identity:
     """A member's keys, unsealed. `repr` shows no secret.
 
-    `account_private` (32 bytes, secp256k1) signs transactions; `encryption_private` and `encryption_public` (32 bytes each,
-    X25519) open and seal shares.
+    `account_private` (32 bytes, secp256k1) signs transactions; `encryption_private` and `encryption_public` (X25519,
+    32 bytes each) open and seal shares.
     """
 
     address: Address
@@ -78,7 +78,8 @@ def new_identity(keystore: Path, password: str, fast: bool = False) -> Identity:
         encryption_private=bytes(encryption),
         encryption_public=bytes(encryption.public_key),
     )
-    store = Account.encrypt(identity.account_private, password, kdf="scrypt", iterations=_FAST_SCRYPT_N if fast else None)
+    cost = _FAST_SCRYPT_N if fast else None
+    store = Account.encrypt(identity.account_private, password, kdf="scrypt", iterations=cost)
     store["address"] = address
     # The X25519 file first: a keystore that is there is whole.
     _write_new(sealed, _sealed(identity, password, fast))
