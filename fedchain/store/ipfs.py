@@ -232,7 +232,8 @@ class IpfsStore:
     def peers(self) -> tuple[str, ...]:
         """The peer ids that this node is connected to. Raises StoreUnreachable."""
         reply = self._command("swarm/peers", (), {}, what="list its peers")[-1]
-        return tuple(str(peer["Peer"]) for peer in reply.get("Peers") or ())
+        # Two nodes that dialled each other at once are listed twice.
+        return tuple(dict.fromkeys(str(peer["Peer"]) for peer in reply.get("Peers") or ()))
 
     def close(self) -> None:
         """Close the connections; the store may still be used, one connection a call."""

@@ -1,0 +1,56 @@
+"""Runs one program that must not outlive us: `python -I -S leash.py PARENT_PID PROGRAM ARGUMENT...`.
+
+A process of its own, standard library only, because anvil and Kubo do not watch their parents: it passes a request to
+stop on to the program, ends it when PARENT_PID is no longer this process's parent (kill -9 included), and on Linux has
+the kernel kill the program should the leash itself be killed. Its exit code is the program's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+TICK_S = 0.2
+GRACE_S = 3.0
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run until the program ends or the parent is gone."""
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def tie() -> None:
+        # Runs in the new process, before the program: the kernel kills it when its parent (the leash) dies.
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    try:
+        # The leash has one thread, so running Python between fork and exec is safe here.
+        program = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=tie)
+    except OSError as error:
+        print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+        return 127
+
+    def stop(*_: object) -> None:
+        program.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    while os.getppid() == parent:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return program.wait(TICK_S)
+    program.terminate()
+    try:
+        return program.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        return program.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
