@@ -123,7 +123,13 @@ class Reader:
         return self._state
 
     def now(self) -> int:
-        """The timestamp that the next block would have: the pending block's where the node offers one."""
+        """The time to judge the state by: the next block's, or with confirmations to wait for that of the block read.
+
+        A state that lags behind the head must not be judged by the head's time: windows would seem to pass in which
+        statements were made that are not confirmed yet.
+        """
+        if self._confirmations and self._read is not None:
+            return self._read.timestamp
         try:
             pending = self._rpc.call("eth_getBlockByNumber", "pending", False)
         except RpcRefused:

@@ -16,11 +16,16 @@ def demo(
     peers: Annotated[int, typer.Option(min=3, max=64, help="How many members, each a process of its own.")] = 5,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds at most [default: the charter's].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 1,
-    workdir: Annotated[Path, typer.Option(help="Where everything is kept; wiped at the start.")] = Path(".fedchain/demo"),
-    keep: Annotated[bool, typer.Option("--keep", help="Leave chain and IPFS running afterwards, to look around.")] = False,
+    workdir: Annotated[Path, typer.Option(help="Where everything is kept; wiped at the start.")] = Path(
+        ".fedchain/demo"
+    ),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave chain and IPFS running afterwards, to look around.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in --workdir.")] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an entry of the charter; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override an entry of the charter; repeatable."),
     ] = None,
     kill: Annotated[
         str | None,

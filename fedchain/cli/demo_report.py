@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..audit import Account, Report
-from ..chain.deploy import Deployment
+from ..chain.deployment import Deployment
 from ..learn import Task, alone, centralised, evaluate, local_data_of
 from ..peer.meter import STEPS
 from ..protocol.charter import Charter
@@ -94,7 +94,9 @@ def print_ending(
     judged.add_column("trained")
     judged.add_column("samples", justify="right")
     judged.add_column(comparison.metric, justify="right")
-    judged.add_row("[bold]federated, encrypted[/bold]", f"{sum(comparison.samples)}", f"[bold]{comparison.federated:.4f}[/bold]")
+    judged.add_row(
+        "[bold]federated, encrypted[/bold]", f"{sum(comparison.samples)}", f"[bold]{comparison.federated:.4f}[/bold]"
+    )
     judged.add_row("centralised (all data in one place)", f"{sum(comparison.samples)}", f"{comparison.centralised:.4f}")
     for i, (value, samples) in enumerate(zip(comparison.alone, comparison.samples, strict=True)):
         judged.add_row(f"peer {i} alone", f"{samples}", f"{value:.4f}")

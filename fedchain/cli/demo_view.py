@@ -51,9 +51,7 @@ class DemoView:
         """A remark that stays on the screen."""
         self._console.print(f"  [yellow]![/yellow] {note}", soft_wrap=True)
 
-    def show(
-        self, state: FederationState, now: int, metrics: dict[int, dict[str, float]], alive: list[bool]
-    ) -> None:
+    def show(self, state: FederationState, now: int, metrics: dict[int, dict[str, float]], alive: list[bool]) -> None:
         """Draw the state; without a terminal, one line for each closed round."""
         for round, values in sorted(metrics.items()):
             line = f"round {round} closed: {self._metric} {values[self._metric]:.4f} on test data"

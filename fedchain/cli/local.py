@@ -19,7 +19,8 @@ from typing import Any
 
 import tomli_w
 
-from ..chain.deploy import Deployment, deploy, read_deployment, write_deployment
+from ..chain.deploy import deploy
+from ..chain.deployment import Deployment, read_deployment, terms_of, write_deployment
 from ..chain.keys import Identity, load_identity, new_identity
 from ..chain.reader import Reader
 from ..devnet.network import Devnet
@@ -29,7 +30,6 @@ from ..learn import Task, genesis, load_task
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
 from ..store.ipfs import IpfsStore
-from .terms import terms_of
 
 FUNDS_WEI = 10**20
 _MARK = ".fedchain-local"
@@ -189,7 +189,10 @@ class LocalFederation:
         command += ["--workdir", str(key.parent / "work"), "--poll", str(poll_s)]
         command += ["--seed", str(self.charter.run.seed)]
         return PeerProcess(
-            index=index, folder=key.parent / "work", command=command, environment={"OMP_NUM_THREADS": "1", "TERM": "dumb"}
+            index=index,
+            folder=key.parent / "work",
+            command=command,
+            environment={"OMP_NUM_THREADS": "1", "TERM": "dumb"},
         )
 
     def wait_for_peers(self, timeout_s: float) -> None:

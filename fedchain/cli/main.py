@@ -9,7 +9,8 @@ import sys
 
 import typer
 
-from ..errors import FedchainError, Fault
+from ..errors import Fault, FedchainError
+from . import demo, peer
 
 app = typer.Typer(
     name="fedchain",
@@ -18,6 +19,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(peer.app, name="peer")
+app.command()(demo.demo)
 
 
 def main() -> None:

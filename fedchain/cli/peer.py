@@ -19,7 +19,9 @@ def run(
     deployment: Annotated[
         Path | None, typer.Option(help="The deployment file (instead of --contract).", dir_okay=False)
     ] = None,
-    ipfs: Annotated[str, typer.Option(help="This member's IPFS API.", envvar="FEDCHAIN_IPFS")] = "http://127.0.0.1:5001",
+    ipfs: Annotated[
+        str, typer.Option(help="This member's IPFS API.", envvar="FEDCHAIN_IPFS")
+    ] = "http://127.0.0.1:5001",
     workdir: Annotated[
         Path | None, typer.Option(help="Where journal, models and objects are kept [default: beside the key].")
     ] = None,
@@ -28,7 +30,8 @@ def run(
     ] = None,
     enrol: Annotated[bool, typer.Option("--enrol", help="Enrol first (pay the bond) if that was not done.")] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of training and rounding [default: fresh; the same seed, the same run].")
+        int | None,
+        typer.Option(min=0, help="Seed of training and rounding [default: fresh; the same seed, the same run]."),
     ] = None,
     engine: Annotated[str, typer.Option(help="Who sums and decrypts: tenseal or numpy.")] = "tenseal",
     confirmations: Annotated[int, typer.Option(min=0, help="Blocks to wait before the chain is believed.")] = 0,
@@ -62,9 +65,7 @@ def run(
         reader = open_reader(rpc, contract, deployment, confirmations)
         state = reader.refresh()
         standing = stand(state, federation, identity.address)
-        sender = Sender(
-            reader.rpc_url, reader.contract, identity.account_private, journal, chain_id=reader.chain_id
-        )
+        sender = Sender(rpc or "", reader.contract, identity.account_private, journal, chain_id=reader.chain_id)
         log = log.bind(member=int(standing.me))
         log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
         if enrol:

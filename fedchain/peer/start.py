@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from ..errors import CharterMismatch, UsageError
-from ..learn import LocalData, Task, load_task
+from ..learn import LocalData, Task, load_task, local_data_of
 from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
@@ -39,7 +39,7 @@ class Standing:
     @property
     def samples(self) -> int:
         """How many samples this member trains on."""
-        return len(self.data.train)  # type: ignore[arg-type]
+        return len(self.data.train)
 
 
 def stand(state: FederationState, folder: Path, address: Address) -> Standing:
@@ -53,7 +53,7 @@ def stand(state: FederationState, folder: Path, address: Address) -> Standing:
     if me is None:
         raise UsageError(f"{address} is not among the federation's founders; its charter names who may join")
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    data = task.local_data(me, len(state.founders), charter.run.seed)
+    data = local_data_of(task, me, len(state.founders), charter.run.seed)
     return Standing(me=me, charter=charter, task=task, data=data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from math import comb
 
@@ -57,7 +58,7 @@ def choose_participants(state: FederationState, attempt: Attempt) -> Bitmap | No
     if len(receipts) < t:
         return None
     if comb(len(receipts), t) <= _EXHAUSTIVE:
-        groups = combinations(receipts, t)
+        groups: Iterator[tuple[int, ...]] = combinations(receipts, t)
     else:
         widest = sorted(receipts, key=lambda r: -r.bit_count())
         groups = iter([tuple(widest[i : i + t]) for i in range(len(widest) - t + 1)])
