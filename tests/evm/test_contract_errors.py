@@ -1,0 +1,390 @@
+"""Every error that the contract can give, provoked once, by name and with its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fedchain.chain.artifacts import load_artifact
+
+ENROLLING, TRAINING, RECEIPTS, AGGREGATING, OPENING = range(5)
+ZERO, ONE = bytes(32), b"\x01" * 32
+NEVER = 2**256 - 1
+
+Found = Callable[..., Any]
+Refuses = Callable[..., Any]
+PROVOKED: dict[str, Callable[[Found, Refuses], None]] = {}
+
+
+def provokes(error: str) -> Callable[[Callable[[Found, Refuses], None]], Callable[[Found, Refuses], None]]:
+    def register(scenario: Callable[[Found, Refuses], None]) -> Callable[[Found, Refuses], None]:
+        assert error not in PROVOKED
+        PROVOKED[error] = scenario
+        return scenario
+
+    return register
+
+
+@pytest.mark.parametrize("error", sorted(e["name"] for e in load_artifact().abi if e["type"] == "error"))
+def test_this_error_is_provoked(error: str, found: Found, refuses: Refuses) -> None:
+    PROVOKED[error](found, refuses)
+
+
+def test_the_errors_of_the_abi_are_the_errors_provoked() -> None:
+    assert {e["name"] for e in load_artifact().abi if e["type"] == "error"} == set(PROVOKED)
+
+
+def addresses(count: int) -> list[str]:
+    return [f"0x{0xFED0000 + i:040x}" for i in range(count)]
+
+
+@provokes("FederationBadMemberCount")
+def too_few_or_too_many_founders(found: Found, refuses: Refuses) -> None:
+    for count in (0, 2, 65):
+        with refuses("FederationBadMemberCount", count):
+            found(founders=addresses(count), threshold=2)
+    found(founders=addresses(3), threshold=2)
+    found(founders=addresses(64), threshold=33)
+
+
+@provokes("FederationDuplicateMember")
+def a_founder_stands_twice(found: Found, refuses: Refuses) -> None:
+    first, second = addresses(2)
+    with refuses("FederationDuplicateMember", first):
+        found(founders=[first, second, *addresses(6)[3:], first])
+
+
+@provokes("FederationZeroMember")
+def a_founder_has_no_address(found: Found, refuses: Refuses) -> None:
+    with refuses("FederationZeroMember", 2):
+        found(founders=[*addresses(2), f"0x{0:040x}", *addresses(5)[3:]])
+
+
+@provokes("FederationBadThreshold")
+def the_threshold_is_no_majority_or_leaves_nobody_to_spare(found: Found, refuses: Refuses) -> None:
+    for members, least, most in ((3, 2, 2), (4, 3, 3), (5, 3, 4), (6, 4, 5)):
+        for threshold in (0, least - 1, most + 1):
+            with refuses("FederationBadThreshold", threshold, least, most):
+                found(members, threshold=threshold)
+        for threshold in range(least, most + 1):
+            assert found(members, threshold=threshold).call("minParticipants") == threshold + 1
+
+
+@provokes("FederationBadTerms")
+def a_term_is_missing(found: Found, refuses: Refuses) -> None:
+    for what in ("charterDigest", "charterCid", "genesisDigest", "genesisCid"):
+        with refuses("FederationBadTerms", what.encode().ljust(32, b"\0")):
+            found(5, **{what: ZERO})
+    for what in ("modelSize", "rounds", "enrolWindow", "trainingWindow", "receiptWindow", "aggregateWindow"):
+        with refuses("FederationBadTerms", what.encode().ljust(32, b"\0")):
+            found(5, **{what: 0})
+    with refuses("FederationBadTerms", b"rounds".ljust(32, b"\0")):
+        found(5, rounds=2**32 - 1)
+    found(5, challengeWindow=0, bond=0)
+
+
+@provokes("FederationNotMember")
+def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    stranger = federation.chain.accounts[6]
+    for name, arguments in (("enrol", (ONE, 1)), ("withdrawBond", ())):
+        with refuses("FederationNotMember", stranger.lower()):
+            federation.send(stranger, name, *arguments)
+    for member in range(4):
+        federation.enrol(member)
+    federation.chain.mine_at(federation.founded_at + 1000)
+    for speaker in (stranger, federation.founders[4]):
+        for name, arguments in (
+            ("commitUpdate", (1, 0, ONE, ONE, ONE)),
+            ("postReceipt", (1, 0, 0)),
+            ("commitAggregate", (1, 0, 0, 15, ONE, ONE)),
+            ("publishOpening", (1, 0, 0, ONE, ONE)),
+            ("commitResult", (1, 0, 0, ONE, ONE, ONE, ONE)),
+            ("voteToStop", (1,)),
+        ):
+            with refuses("FederationNotMember", speaker.lower()):
+                federation.send(speaker, name, *arguments)
+
+
+@provokes("FederationAlreadyEnrolled")
+def a_founder_enrols_twice(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    federation.enrol(0)
+    with refuses("FederationAlreadyEnrolled", federation.founders[0].lower()):
+        federation.enrol(0)
+
+
+@provokes("FederationWrongBond")
+def the_bond_is_not_what_was_agreed(found: Found, refuses: Refuses) -> None:
+    federation = found(5, bond=10**15)
+    for sent in (0, 10**15 - 1, 10**15 + 1):
+        with refuses("FederationWrongBond", 10**15, sent):
+            federation.send(0, "enrol", ONE, 1, value=sent)
+
+
+@provokes("FederationBadEncryptionKey")
+def the_encryption_key_is_zero(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    with refuses("FederationBadEncryptionKey"):
+        federation.send(0, "enrol", ZERO, 1, value=10**15)
+
+
+@provokes("FederationBadWeight")
+def the_weight_is_zero(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    with refuses("FederationBadWeight"):
+        federation.send(0, "enrol", ONE, 0, value=10**15)
+
+
+@provokes("FederationWrongPhase")
+def a_statement_comes_in_another_phase(found: Found, refuses: Refuses) -> None:
+    statements = {
+        "commitUpdate": (1, 0, ONE, ONE, ONE),
+        "postReceipt": (1, 0, 31),
+        "commitAggregate": (1, 0, 0, 31, ONE, ONE),
+        "publishOpening": (1, 0, 0, ONE, ONE),
+        "commitResult": (1, 0, 0, ONE, ONE, ONE, ONE),
+    }
+    federation = found(5)
+    federation.enrol(0)
+
+    def refused_but(*allowed: str, phase: int) -> None:
+        assert federation.call("phaseOf", 1) == phase
+        for name, arguments in statements.items():
+            if name not in allowed:
+                with refuses("FederationWrongPhase", phase):
+                    federation.send(0, name, *arguments)
+
+    refused_but(phase=ENROLLING)
+    with refuses("FederationWrongPhase", ENROLLING):
+        federation.call("aggregatorNow")
+    for member in range(1, 5):
+        federation.enrol(member)
+    refused_but("commitUpdate", phase=TRAINING)
+    with refuses("FederationWrongPhase", TRAINING):
+        federation.enrol(0)
+    federation.all_commit()
+    refused_but("postReceipt", phase=RECEIPTS)
+    federation.all_post()
+    refused_but("commitAggregate", phase=AGGREGATING)
+    federation.lock()
+    refused_but("publishOpening", phase=OPENING)
+    for member in range(2, 5):
+        federation.open(member)
+    refused_but("publishOpening", "commitResult", phase=OPENING + 1)
+    federation.close(0)
+    federation.all_commit(2)
+    with refuses("FederationWrongPhase", RECEIPTS):
+        federation.send(0, "voteToStop", 2)
+
+
+@provokes("FederationWrongRound")
+def a_statement_is_about_another_round(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    for round in (0, 2):
+        with refuses("FederationWrongRound", 1):
+            federation.commit(0, round)
+        with refuses("FederationWrongRound", 1):
+            federation.call("roundAt", round)
+    with refuses("FederationWrongRound", 1):  # no model but the first stands yet
+        federation.send(0, "voteToStop", 1)
+    federation.finish_round()
+    for round in (1, 3):
+        for name, arguments in (
+            ("commitUpdate", (round, 0, ONE, ONE, ONE)),
+            ("postReceipt", (round, 0, 31)),
+            ("commitAggregate", (round, 0, 0, 31, ONE, ONE)),
+            ("publishOpening", (round, 0, 0, ONE, ONE)),
+            ("commitResult", (round, 0, 0, ONE, ONE, ONE, ONE)),
+            ("voteToStop", (round,)),
+        ):
+            with refuses("FederationWrongRound", 2):
+                federation.send(0, name, *arguments)
+
+
+@provokes("FederationWrongAttempt")
+def a_statement_is_about_another_attempt(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    with refuses("FederationWrongAttempt", 0):
+        federation.commit(0, attempt=1)
+    start = federation.chain.now
+    federation.commit(0)
+    with refuses("FederationWrongAttempt", 1):  # the window passed with one update
+        federation.commit(1, attempt=0, at=start + 600)
+    federation.all_commit(attempt=1)
+    with refuses("FederationWrongAttempt", 1):
+        federation.receipt(0, 31, attempt=0)
+    federation.all_post(attempt=1)
+    with refuses("FederationWrongAttempt", 1):
+        federation.aggregate(1, 31, attempt=0)
+    federation.lock(attempt=1)
+    with refuses("FederationWrongAttempt", 1):
+        federation.open(0, attempt=0)
+    for member in range(3):
+        federation.open(member, attempt=1)
+    with refuses("FederationWrongAttempt", 1):
+        federation.close(0, attempt=2)
+    federation.close(0, attempt=1)
+
+
+@provokes("FederationBadGroup")
+def a_group_is_named_that_there_is_not(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol().all_commit().all_post()
+    with refuses("FederationBadGroup", 1):
+        federation.send(0, "commitAggregate", 1, 0, 1, 31, ONE, ONE)
+    federation.lock()
+    with refuses("FederationBadGroup", 65535):
+        federation.send(0, "publishOpening", 1, 0, 65535, ONE, ONE)
+    for member in range(3):
+        federation.open(member)
+    with refuses("FederationBadGroup", 1):
+        federation.send(0, "commitResult", 1, 0, 1, ONE, ONE, ONE, ONE)
+
+
+@provokes("FederationEmptyDigest")
+def a_digest_is_zero(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+
+    def each_digest_counts(name: str, *head: int, digests: int, member: int = 0) -> None:
+        for zeroed in range(digests):
+            words = [ZERO if i == zeroed else ONE for i in range(digests)]
+            with refuses("FederationEmptyDigest"):
+                federation.send(member, name, *head, *words)
+
+    each_digest_counts("commitUpdate", 1, 0, digests=3)
+    federation.all_commit().all_post()
+    each_digest_counts("commitAggregate", 1, 0, 0, 31, digests=2)
+    federation.lock()
+    each_digest_counts("publishOpening", 1, 0, 0, digests=2)
+    for member in range(3):
+        federation.open(member)
+    each_digest_counts("commitResult", 1, 0, 0, digests=4)
+    federation.close(0)
+
+
+@provokes("FederationAlreadyCommitted")
+def a_member_commits_twice(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    federation.commit(2)
+    with refuses("FederationAlreadyCommitted"):
+        federation.commit(2)
+
+
+@provokes("FederationAlreadyPosted")
+def a_member_posts_two_receipts(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol().all_commit()
+    federation.receipt(2, 0)
+    with refuses("FederationAlreadyPosted"):
+        federation.receipt(2, 31)
+
+
+@provokes("FederationUnknownUpdates")
+def an_update_is_named_that_nobody_committed(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    start = federation.chain.now
+    for member in range(4):
+        federation.commit(member)
+    federation.chain.mine_at(start + 600)
+    with refuses("FederationUnknownUpdates", 0b10000):
+        federation.receipt(0, 0b11111)
+    with refuses("FederationUnknownUpdates", 1 << 127):
+        federation.receipt(0, 0b01111 | 1 << 127)
+    for member in range(5):
+        federation.receipt(member, 0b01111)
+    for stranger in (0b10000, 1 << 64, 1 << 127):
+        with refuses("FederationUnknownUpdates", stranger):
+            federation.aggregate(0, 0b01111 | stranger)
+
+
+@provokes("FederationNotAggregator")
+def a_member_aggregates_out_of_turn(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol().all_commit().all_post()
+    for member in range(1, 5):
+        with refuses("FederationNotAggregator", 0):
+            federation.aggregate(member, 31)
+
+
+@provokes("FederationTooFewParticipants")
+def the_set_is_smaller_than_t_plus_1(found: Found, refuses: Refuses) -> None:
+    federation = found(5, threshold=3).all_enrol().all_commit().all_post()
+    for participants, size in ((0b00000, 0), (0b00001, 1), (0b10110, 3)):
+        with refuses("FederationTooFewParticipants", size, 4):
+            federation.aggregate(0, participants)
+    smallest = found(3, threshold=2).all_enrol().all_commit().all_post()
+    with refuses("FederationTooFewParticipants", 2, 3):
+        smallest.aggregate(0, 0b011)
+
+
+@provokes("FederationNotCovered")
+def fewer_than_t_receipts_hold_the_set(found: Found, refuses: Refuses) -> None:
+    federation = found(5, threshold=3).all_enrol().all_commit()
+    for member, whole in enumerate((0b11111, 0b11111, 0b01111, 0b01111, 0b01111)):
+        federation.receipt(member, whole)
+    with refuses("FederationNotCovered", 2, 3):
+        federation.aggregate(0, 0b11111)
+    federation.aggregate(0, 0b01111)
+
+
+@provokes("FederationCensored")
+def an_update_is_left_out_that_everyone_holds(found: Found, refuses: Refuses) -> None:
+    federation = found(5, threshold=3).all_enrol().all_commit()
+    for member, whole in enumerate((0b11111, 0b11111, 0b11111, 0b11111, 0b01111)):
+        federation.receipt(member, whole)
+    with refuses("FederationCensored", 0b00001):
+        federation.aggregate(0, 0b11110)
+    federation.aggregate(0, 0b01111)  # one receipt complains about update 4: it may be left out, and need not be
+
+
+@provokes("FederationAlreadyOpened")
+def a_member_opens_twice(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol().all_commit().all_post().lock()
+    federation.open(2)
+    with refuses("FederationAlreadyOpened"):
+        federation.open(2)
+
+
+@provokes("FederationAlreadyVoted")
+def a_member_votes_twice(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol().finish_round()
+    federation.send(2, "voteToStop", 2)
+    with refuses("FederationAlreadyVoted"):
+        federation.send(2, "voteToStop", 2)
+
+
+@provokes("FederationBondLocked")
+def a_bond_is_asked_for_too_early(found: Found, refuses: Refuses) -> None:
+    federation = found(5, rounds=1)
+    federation.enrol(0)
+    free = federation.founded_at + 1000 + 5000  # if the run never begins
+    with refuses("FederationBondLocked", free):
+        federation.send(0, "withdrawBond", at=free - 1)
+    running = found(5, rounds=1, challengeWindow=50).all_enrol()
+    with refuses("FederationBondLocked", NEVER):
+        running.send(0, "withdrawBond")
+    running.finish_round()
+    with refuses("FederationBondLocked", running.chain.now + 50):
+        running.send(0, "withdrawBond", at=running.chain.now + 49)
+
+
+@provokes("FederationNothingToWithdraw")
+def there_is_no_bond_or_no_longer(found: Found, refuses: Refuses) -> None:
+    federation = found(5, rounds=1, challengeWindow=0)
+    with refuses("FederationNothingToWithdraw"):
+        federation.send(0, "withdrawBond")
+    federation.all_enrol().finish_round()
+    federation.send(0, "withdrawBond")
+    with refuses("FederationNothingToWithdraw"):
+        federation.send(0, "withdrawBond")
+
+
+@provokes("FederationTransferFailed")
+def a_member_cannot_take_its_bond(found: Found, refuses: Refuses) -> None:
+    federation = found(5, rounds=1, challengeWindow=0).all_enrol().finish_round()
+    federation.chain.rpc("anvil_setCode", federation.founders[3], "0x60006000fd")  # reverts whatever it is sent
+    federation.chain.rpc("anvil_impersonateAccount", federation.founders[3])
+    with refuses("FederationTransferFailed"):
+        federation.send(3, "withdrawBond")
+    federation.send(2, "withdrawBond")
+    assert not federation.call("memberAt", 3)["withdrawn"]
