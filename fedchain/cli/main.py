@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import demo, peer
+from . import demo, devnet, peer
 
 app = typer.Typer(
     name="fedchain",
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(devnet.app, name="devnet")
 app.add_typer(peer.app, name="peer")
 app.command()(demo.demo)
 

@@ -18,7 +18,7 @@ import psutil
 
 from ..errors import UsageError
 from .processes import ProcessFailed, python_environment
-from .status import Pids, Status, read_status, remove_status, start_time_of
+from .status import Pids, Status, is_process, read_status, remove_status, start_time_of
 
 UP_S = 90.0
 DOWN_S = 20.0
@@ -69,6 +69,10 @@ def take_down(workdir: Path) -> bool:
     if status is None:
         return False
     was_alive = status.is_alive
+    if was_alive and status.foreground:
+        raise UsageError(
+            f"the devnet of {workdir} belongs to a running command (process {status.pids.supervisor}): stop that one"
+        )
     parts = _parts(status.pids, status.started)
     if was_alive:
         with contextlib.suppress(ProcessLookupError):
@@ -91,7 +95,7 @@ def _parts(pids: Pids, started: float) -> list[psutil.Process]:
     for pid in (pids.supervisor, pids.anvil, *pids.ipfs):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            mine = start_time_of(pid) == started if pid == pids.supervisor else _is_part(process)
+            mine = is_process(pid, started) if pid == pids.supervisor else _is_part(process)
             if pid and mine:
                 found += [process, *process.children(recursive=True)]
     return list(dict.fromkeys(found))

@@ -123,10 +123,15 @@ class Devnet:
             return self._kept.pids
         return Pids(os.getpid(), self._chain.process.pid, tuple(node.process.pid for node in self._nodes))
 
+    def status(self) -> Status:
+        """Endpoints and processes, as in `devnet.json`."""
+        started = start_time_of(self.pids.supervisor)
+        return Status(self.rpc, self.chain_id, self.ipfs_apis, self.pids, started, foreground=not self._detached)
+
     def start(self) -> None:
         """Start everything and wait until it answers. Raises UsageError, ProcessFailed, StoreUnreachable."""
         if self._keep:
-            self._kept = launch(self.workdir, self._options())
+            self._kept = launch(self.workdir, self.options())
             return
         # Found out before anything runs: what is missing, and which ports are taken.
         find_anvil()
@@ -207,7 +212,7 @@ class Devnet:
             raise UsageError(f"no IPFS node {index} of this process runs in {self.workdir}")
         return self._nodes[index]
 
-    def _options(self) -> list[str]:
+    def options(self) -> list[str]:
         """This devnet as its supervisor's options."""
         options = ["--peers", str(self.peers), "--chain-id", str(self.chain_id), "--block-time", str(self._block_time)]
         options += ["--rpc-port", str(self._rpc_port), "--save-every", str(self._save_every_s)]
@@ -293,9 +298,7 @@ class Devnet:
         return Ports(self._rpc_port, ports.api, ports.swarm) if self._rpc_port else ports
 
     def _announce(self) -> None:
-        started = start_time_of(os.getpid())
-        status = Status(self.rpc, self.chain_id, self.ipfs_apis, self.pids, started, foreground=not self._detached)
-        write_status(self.workdir, status)
+        write_status(self.workdir, self.status())
 
     def _end(self) -> None:
         self._end_processes()
