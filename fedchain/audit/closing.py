@@ -21,7 +21,7 @@ from ..crypto import (
 from ..errors import Fault, ObjectCorrupt, ObjectMissing
 from ..protocol.arithmetic import average, next_model
 from ..protocol.events import AggregateCommitted, ResultCommitted
-from ..protocol.ids import Digest, Index, members_of, size_of
+from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
 from ..protocol.model import assemble, flatten, layout_of, model_bytes_bound, model_digest
 from .subject import Subject
 from .uploads import Upload
@@ -44,6 +44,10 @@ def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> None:
     if locked is None:
         for number in (7, 8, 9, 10):
             subject.ledger.defer(subject.scope, number, "no participant set is locked")
+        return
+    if not locked.participants or not is_subset(locked.participants, subject.attempt.committed):
+        for number in (7, 8, 9, 10):
+            subject.block(number, "the locked set names members without a committed update (check 6)")
         return
     total, recomputed = _check_sum(subject, locked, uploads)
     opening = _check_openings(subject, locked, total, closed=result is not None)

@@ -103,6 +103,8 @@ def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> Hi
             state = apply(state, event)
         if finished_at is None and is_finished(state):
             finished_at = event.at
+    if charter is None:
+        ledger.block(FEDERATION, 2, "the weight cap stands in the charter, which was not to be had")
     if state is None:
         raise ValueError("the log is empty: no FederationFounded event")
     return History(state, tuple(scopes), finished_at)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import itertools
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from fedchain.protocol.events import (
     Terms,
     UpdateCommitted,
 )
-from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, bitmap_of, members_of
+from fedchain.protocol.ids import Address, Bitmap, Cid, Index, members_of
 from fedchain.protocol.model import assemble, flatten, layout_from, model_digest
 from fedchain.protocol.participants import choose_participants
 from fedchain.protocol.phase import aggregator_of, live_attempt
@@ -264,11 +264,15 @@ class Play:
         commitment = update_commitment(
             CHAIN_ID, CONTRACT, number, attempt, MEMBERS[index], upload.ciphertext_root, upload.shares_root
         )
-        ciphertext, shares = self.store.put(upload.ciphertext), self.store.put(upload.shares)
+        ciphertext, shares = (self.store.put(content) for content in self.stored(number, index, upload))
         self.say(UpdateCommitted(number, attempt, index, commitment, ciphertext, shares, 0))
 
+    def stored(self, number: int, index: Index, upload: Upload) -> tuple[bytes, bytes]:
+        """The two objects that a trainer stores."""
+        return upload.ciphertext, upload.shares
+
     def whole(self, number: int, index: Index) -> Bitmap:
-        """What a shareholder vouches for; it tries its own shares as it goes."""
+        """What a shareholder vouches for."""
         return self.attempt().committed
 
     def receipt(self, number: int, index: Index) -> None:
@@ -325,12 +329,15 @@ class Play:
 
     def opened(self, number: int) -> Opened:
         participants = self.locked(number).participants
-        openings = {i: self.open(number, i) for i in self.state.order}
+        return self.open_total(number, sum_ciphertexts(self.ciphertexts(number, participants), LAYOUT.size))
+
+    def open_total(self, number: int, total: Aggregate) -> Opened:
+        """A sum, opened by everybody's honest openings."""
         return open_aggregate(
-            sum_ciphertexts(self.ciphertexts(number, participants), LAYOUT.size),
-            openings,
+            total,
+            {i: self.open(number, i) for i in self.state.order},
             threshold=self.state.terms.threshold,
-            participants=participants.bit_count(),
+            participants=self.locked(number).participants.bit_count(),
             context=self.context(number),
             d=LAYOUT.size,
         )
@@ -371,6 +378,35 @@ class Play:
     def close(self, number: int) -> None:
         self.say(self.result(number))
 
+    # changing history afterwards
+
+    def copy(self) -> Play:
+        """The same federation, to be changed without changing this one."""
+        return copy.deepcopy(self)
+
+    def edited(self, kind: type, changes: Any, **where: Any) -> Play:
+        """A copy in which the first event of a kind (and of these field values) says something else."""
+        play = self.copy()
+        for i, event in enumerate(play.chain.events):
+            if isinstance(event, kind) and all(getattr(event, name) == value for name, value in where.items()):
+                play.chain.events[i] = replace(event, **(changes(event) if callable(changes) else changes))
+                return play
+        raise AssertionError(f"no {kind.__name__} with {where}")
+
+    def event(self, kind: type, **where: Any) -> Any:
+        """The first event of a kind with these field values."""
+        return next(
+            event
+            for event in self.chain.events
+            if isinstance(event, kind) and all(getattr(event, name) == value for name, value in where.items())
+        )
+
+
+def found(report: Report) -> set[tuple[int, int, str]]:
+    """The faults of a report as (check, round, offender)."""
+    assert all(f.expected and f.got and f.offender for f in report.faults)
+    return {(int(f.check.split()[0]), f.round, f.offender) for f in report.faults}
+
 
 def flipped(content: bytes, at: int) -> bytes:
     """The same bytes with one bit changed."""
@@ -382,10 +418,10 @@ def flipped(content: bytes, at: int) -> bytes:
 class Named:
     """What tests need by name; handed out by a fixture, since test modules cannot import this one."""
 
+    numpy, ResultCommitted = np, ResultCommitted
     Play, MemoryStore, MemoryChain = Play, MemoryStore, MemoryChain
     MEMBERS, WEIGHTS, LAYOUT, CHAIN_ID, CONTRACT = MEMBERS, WEIGHTS, LAYOUT, CHAIN_ID, CONTRACT
-    charter_of, flipped, bitmap_of = staticmethod(charter_of), staticmethod(flipped), staticmethod(bitmap_of)
-    pairs = staticmethod(itertools.pairwise)
+    charter_of, flipped, found = staticmethod(charter_of), staticmethod(flipped), staticmethod(found)
 
 
 @pytest.fixture(scope="session")
@@ -395,9 +431,5 @@ def named() -> type[Named]:
 
 @pytest.fixture(scope="session")
 def honest() -> Play:
-    """Two honest rounds, played once; tests that change it copy it first."""
+    """Two honest rounds, played once; whoever changes it takes a copy."""
     return Play(rounds=2).run()
-
-
-def digest(text: str) -> Digest:
-    return Digest(text.encode().ljust(32, b"."))
