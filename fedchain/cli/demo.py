@@ -31,7 +31,7 @@ def demo(
         str | None,
         typer.Option(
             metavar="ROLE@ROUND",
-            help="A fault on purpose: kill -9 the trainer, shareholder or aggregator of a round, watch the others go on.",
+            help="A fault on purpose: kill -9 the trainer, shareholder or aggregator of a round.",
         ),
     ] = None,
     json_file: Annotated[
@@ -41,8 +41,8 @@ def demo(
     """Five peers train one model; nobody sees another's update; then everything is audited.
 
     Starts an EVM devnet and one IPFS node a peer, deploys the contract, enrols the members, runs each peer as a process
-    of its own until the charter's stopping rule, audits every round with no key, and compares the model with centralised
-    training and with each peer alone, on the same test data.
+    of its own until the charter's stopping rule, audits every round with no key, and compares the model with
+    centralised training and with each peer alone, on the same test data.
 
     Examples:
 

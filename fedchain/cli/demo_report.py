@@ -70,25 +70,10 @@ def print_ending(
     meters: Meters,
 ) -> None:
     """Everything a person wants to see at the end."""
-    table = Table(title=f"rounds of {charter.federation.name}", title_justify="left", header_style="bold")
-    for column in ("round", "participants", "aggregator", comparison.metric, "up", "down", "gas", *STEPS):
-        table.add_column(column, justify="left" if column == "participants" else "right", no_wrap=True)
-    for account in report.rounds:
-        seconds = seconds_of(meters, account.round)
-        attempt = f" (attempt {account.attempt + 1})" if account.attempt else ""
-        table.add_row(
-            f"{account.round}{attempt}",
-            " ".join(str(i) for i in account.participants),
-            "" if account.aggregator is None else str(account.aggregator),
-            f"{metrics.get(account.round, {}).get(comparison.metric, float('nan')):.4f}",
-            _size(bytes_of(meters, account.round, "upload_bytes")),
-            _size(bytes_of(meters, account.round, "download_bytes")),
-            f"{account.gas:,}",
-            *(f"{seconds[step]:.2f}" for step in STEPS),
-        )
     console.print()
-    console.print(table)
-    console.print("[dim]seconds of the slowest peer; bytes and gas of all peers together[/dim]")
+    console.print(_rounds_table(charter, report, comparison.metric, metrics, meters))
+    console.print("[dim]bytes and gas of all peers together[/dim]\n")
+    console.print(_seconds_table(report, meters))
     console.print()
     judged = Table(title=f"{comparison.metric} on the same test data", title_justify="left", header_style="bold")
     judged.add_column("trained")
@@ -109,10 +94,41 @@ def print_ending(
     )
     for fault in report.faults:
         console.print(
-            f"  [red]{fault.check}[/red] round {fault.round}: {fault.offender}: expected {fault.expected}, got {fault.got}"
+            f"  [red]{fault.check}[/red] round {fault.round}: {fault.offender}:"
+            f" expected {fault.expected}, got {fault.got}"
         )
     console.print(f"report: {workdir / 'audit.html'}", soft_wrap=True)
     console.print(f"model:  {workdir / 'model.safetensors'}", soft_wrap=True)
+
+
+def _rounds_table(
+    charter: Charter, report: Report, metric: str, metrics: Mapping[int, Mapping[str, float]], meters: Meters
+) -> Table:
+    table = Table(title=f"rounds of {charter.federation.name}", title_justify="left", header_style="bold")
+    for column in ("round", "participants", "aggregator", metric, "up", "down", "gas"):
+        table.add_column(column, justify="left" if column == "participants" else "right", no_wrap=True)
+    for account in report.rounds:
+        attempt = f" (attempt {account.attempt + 1})" if account.attempt else ""
+        table.add_row(
+            f"{account.round}{attempt}",
+            _ranges(account.participants),
+            "" if account.aggregator is None else str(account.aggregator),
+            f"{metrics.get(account.round, {}).get(metric, float('nan')):.4f}",
+            _size(bytes_of(meters, account.round, "upload_bytes")),
+            _size(bytes_of(meters, account.round, "download_bytes")),
+            f"{account.gas:,}",
+        )
+    return table
+
+
+def _seconds_table(report: Report, meters: Meters) -> Table:
+    table = Table(title="seconds by step, of the slowest peer", title_justify="left", header_style="bold")
+    for column in ("round", *STEPS):
+        table.add_column(column, justify="right", no_wrap=True)
+    for account in report.rounds:
+        seconds = seconds_of(meters, account.round)
+        table.add_row(str(account.round), *(f"{seconds[step]:.2f}" for step in STEPS))
+    return table
 
 
 def write_json(
@@ -177,6 +193,17 @@ def _round_entry(account: Account, metrics: Mapping[int, Mapping[str, float]], m
         "seconds": {step: seconds[step] for step in JSON_STEPS},
         "metrics": dict(metrics.get(account.round, {})),
     }
+
+
+def _ranges(members: Sequence[int]) -> str:
+    """Ascending numbers in short: 0-2 4."""
+    runs: list[list[int]] = []
+    for member in members:
+        if runs and member == runs[-1][-1] + 1:
+            runs[-1].append(member)
+        else:
+            runs.append([member])
+    return " ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _size(count: int) -> str:

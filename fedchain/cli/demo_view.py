@@ -1,4 +1,4 @@
-"""The demonstration's live picture: the round, its phase, and who has done what. Plain lines where there is no terminal."""
+"""The demonstration's live picture: the round, its phase, and who has done what. Without a terminal, plain lines."""
 
 from __future__ import annotations
 
