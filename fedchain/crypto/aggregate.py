@@ -44,7 +44,7 @@ class Aggregate:
     def parse(cls, blob: Blob, d: int, offender: str = "", round: int = 0) -> Aggregate:
         """A fetched aggregate. Raises MalformedObject for size, header, or a residue of q or more."""
         with opened(blob, AGGREGATE, d, offender, round) as stored:
-            return cls(_gathered(stored.checked_blocks(), d), d)
+            return cls(_gathered(stored.blocks(), d), d)
 
     def _leaves(self) -> Residues:
         return self.residues.reshape(-1, p.LEAF_RESIDUES)[: p.leaves_of(self.d)]
@@ -57,7 +57,7 @@ def check_ciphertext(blob: Blob, d: int, *, offender: str, round: int) -> Root:
     """
     with opened(blob, UPDATE, d, offender, round) as stored:
         hashes: list[bytes] = []
-        for block in stored.checked_blocks():
+        for block in stored.blocks():
             hashes += hash_leaves(block.astype("<u8", copy=False).tobytes(), p.LEAF_BYTES)
     return root_of(hashes)
 
@@ -71,11 +71,10 @@ def sum_ciphertexts(blobs: Sequence[Blob], d: int, engine: EngineName = "numpy")
         raise ValueError(f"a sum has 1 to {MAX_MEMBERS} ciphertexts, not {len(blobs)}")
     add = numpy_engine.add if engine == "numpy" else tenseal().add
     with ExitStack() as files:
-        readers = [
-            files.enter_context(opened(blob, UPDATE, d, f"update {i} of the sum")).checked_blocks()
-            for i, blob in enumerate(blobs)
+        updates = [
+            files.enter_context(opened(blob, UPDATE, d, f"update {i} of the sum")) for i, blob in enumerate(blobs)
         ]
-        sums = (add(next(reader) for reader in readers) for _ in range(0, p.leaves_of(d), p.BLOCK_LEAVES))
+        sums = (add(update.next_block() for update in updates) for _ in range(0, p.leaves_of(d), p.BLOCK_LEAVES))
         return Aggregate(_gathered(sums, d), d)
 
 

@@ -39,46 +39,43 @@ def header(magic: bytes, d: int) -> bytes:
 
 
 class StoredResidues:
-    """An open update or aggregate whose size and header are as they must be."""
+    """An open update or aggregate whose size and header are as they must be. It holds no more than its place in it."""
 
-    __slots__ = ("_file", "d", "name", "offender", "round")
+    __slots__ = ("_file", "_leaves_read", "d", "name", "offender", "round")
 
     def __init__(self, file: BinaryIO, size: int, magic: bytes, d: int, offender: str, round: int) -> None:
-        self._file, self.d, self.name, self.offender, self.round = file, d, _NAMES[magic], offender, round
+        self._file, self._leaves_read = file, 0
+        self.d, self.name, self.offender, self.round = d, _NAMES[magic], offender, round
         if size != p.ciphertext_size(d):
-            raise self.malformed("size", f"{p.ciphertext_size(d)} bytes", f"{size} bytes")
+            raise self._malformed("size", f"{p.ciphertext_size(d)} bytes", f"{size} bytes")
         found, due = file.read(p.HEADER_BYTES), header(magic, d)
         for field, part in (("magic", slice(0, 4)), ("version", slice(4, 8)), ("length", slice(8, 16))):
             if found[part] != due[part]:
-                raise self.malformed(field, due[part].hex(), found[part].hex())
+                raise self._malformed(field, due[part].hex(), found[part].hex())
 
-    def malformed(self, field: str, expected: str, got: str) -> MalformedObject:
-        """The fault that names one field of this object."""
+    def blocks(self) -> Iterator[Residues]:
+        """All that is left, block by block."""
+        while self._leaves_read < p.leaves_of(self.d):
+            yield self.next_block()
+
+    def next_block(self) -> Residues:
+        """The next residues, flat, of at most `BLOCK` polynomials: each below q, or MalformedObject names its place."""
+        leaves = min(p.leaves_of(self.d) - self._leaves_read, p.BLOCK_LEAVES)
+        packed = self._file.read(leaves * p.PACKED_LEAF_BYTES)
+        if len(packed) != leaves * p.PACKED_LEAF_BYTES:
+            raise self._malformed("size", f"{p.ciphertext_size(self.d)} bytes", "a file that shrank while it was read")
+        residues = unpack_residues(packed)
+        if residues.max() >= p.Q:
+            worst = int(np.argmax(residues >= p.Q))
+            place = self._leaves_read * p.LEAF_RESIDUES + worst
+            raise self._malformed(f"residue {place}", f"below {p.Q}", str(int(residues[worst])))
+        self._leaves_read += leaves
+        return residues
+
+    def _malformed(self, field: str, expected: str, got: str) -> MalformedObject:
         return MalformedObject(
             f"{self.name}: {field}", offender=self.offender, round=self.round, expected=expected, got=got
         )
-
-    def blocks(self) -> Iterator[Residues]:
-        """The residues as stored, flat, up to `BLOCK` polynomials at a time; not compared with q."""
-        left = p.leaves_of(self.d)
-        buffer = bytearray(min(left, p.BLOCK_LEAVES) * p.PACKED_LEAF_BYTES)
-        while left:
-            leaves = min(left, p.BLOCK_LEAVES)
-            part = memoryview(buffer)[: leaves * p.PACKED_LEAF_BYTES]
-            if self._file.readinto(part) != len(part):  # type: ignore[attr-defined]
-                raise self.malformed("size", f"{p.ciphertext_size(self.d)} bytes", "a shorter file")
-            yield unpack_residues(part)
-            left -= leaves
-
-    def checked_blocks(self) -> Iterator[Residues]:
-        """The same, with every residue below q (P2; a contract can be shown one that is not)."""
-        place = 0
-        for block in self.blocks():
-            if block.max() >= p.Q:
-                worst = int(np.argmax(block >= p.Q))
-                raise self.malformed(f"residue {place + worst}", f"below {p.Q}", str(int(block[worst])))
-            yield block
-            place += block.size
 
 
 @contextmanager
