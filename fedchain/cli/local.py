@@ -185,7 +185,8 @@ class LocalFederation:
         key = _key_file(self.workdir, index)
         command = [sys.executable, "-m", "fedchain.cli.main", "peer", "run", str(self.folder), "--enrol", "--quiet"]
         command += ["--key", str(key), "--password-file", str(self.workdir / "password")]
-        command += ["--rpc", devnet.rpc, "--contract", self.deployment.address, "--ipfs", devnet.ipfs_apis[index]]
+        command += ["--rpc", devnet.rpc, "--ipfs", devnet.ipfs_apis[index]]
+        command += ["--deployment", str(self.workdir / "deployment.json")]
         command += ["--workdir", str(key.parent / "work"), "--poll", str(poll_s)]
         command += ["--seed", str(self.charter.run.seed)]
         return PeerProcess(
