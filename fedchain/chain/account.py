@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
-from eth_account import Account as Signer
 from eth_hash.auto import keccak
 
 from ..errors import ChainUnreachable, TransactionFailed, UsageError
@@ -20,6 +19,7 @@ from ..protocol.ids import Address
 from .artifacts import load_artifact
 from .reverts import Revert, RevertReader
 from .rpc import Rpc, RpcRefused, chain_id, octets, parse_address, quantity
+from .signing import Account
 
 MOST_GAS = 16_000_000
 """No transaction of a federation needs more, and chains cap a transaction's gas at 2**24 (EIP-7825)."""
@@ -27,7 +27,11 @@ MOST_GAS = 16_000_000
 _MARGIN = 2
 """Estimated gas is multiplied by this: whoever closes a phase pays more than the state at estimation shows."""
 
-_DEFAULT_TIP_WEI = 1_000_000_000
+_DEFAULT_TIP_WEI = 10**9
+_MOST_TIP_WEI = 200 * 10**9
+_MOST_FEE_WEI = 20_000 * 10**9
+"""Tip and legacy price are paid as asked, so a lying node could drain the account: beyond these, nothing is signed."""
+
 _RESEND_S = 3.0
 _POLL_S, _LONGEST_POLL_S = 0.02, 1.0
 
@@ -48,7 +52,7 @@ class ChainAccount:
 
     def __init__(self, rpc: Rpc, private_key: bytes, *, expected_chain_id: int | None = None) -> None:
         self.rpc = rpc
-        self._signer = Signer.from_key(private_key)
+        self._signer = Account.from_key(private_key)
         self.address = Address(self._signer.address)
         self._expected_chain_id = expected_chain_id
         self._chain_id: int | None = None
@@ -175,17 +179,27 @@ class ChainAccount:
             raise self._failed(self._reverts.of(error), error.message) from error
 
     def _fees(self, latest: Mapping[str, Any]) -> dict[str, int]:
+        """EIP-1559: the fee may double before the transaction is mined; the price where the chain has no fee market."""
         base = latest.get("baseFeePerGas")
         if base is None:
-            return {"gasPrice": quantity(self.rpc, self.rpc.call("eth_gasPrice"), "eth_gasPrice")}
+            price = quantity(self.rpc, self.rpc.call("eth_gasPrice"), "eth_gasPrice")
+            self._check_fee(price)
+            return {"gasPrice": price}
         try:
             tip = quantity(self.rpc, self.rpc.call("eth_maxPriorityFeePerGas"), "eth_maxPriorityFeePerGas")
         except RpcRefused:
             tip = _DEFAULT_TIP_WEI
-        return {
-            "maxFeePerGas": 2 * quantity(self.rpc, base, "baseFeePerGas") + tip,
-            "maxPriorityFeePerGas": tip,
-        }
+        tip = min(tip, _MOST_TIP_WEI)
+        most = 2 * quantity(self.rpc, base, "baseFeePerGas") + tip
+        self._check_fee(most)
+        return {"maxFeePerGas": most, "maxPriorityFeePerGas": tip}
+
+    def _check_fee(self, wei: int) -> None:
+        if wei > _MOST_FEE_WEI:
+            raise TransactionFailed(
+                f"the RPC endpoint {self.rpc.endpoint} asks for {wei // 10**9} gwei a gas, which no chain does;"
+                " nothing was signed"
+            )
 
     def _check_funds(self, balance: int, needed: int) -> None:
         if balance >= needed and balance:

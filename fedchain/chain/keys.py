@@ -18,11 +18,11 @@ import nacl.exceptions
 import nacl.public
 import nacl.pwhash
 import nacl.secret
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from ..errors import UsageError
 from ..protocol.ids import Address
+from .signing import Account
 
 _FAST_SCRYPT_N = 1 << 14
 _MAX_SCRYPT_MEMORY = 1 << 30
@@ -179,6 +179,8 @@ def _check_keystore_cost(file: Path, store: dict[str, Any]) -> None:
     if not isinstance(crypto, dict) or not isinstance(crypto.get("kdfparams"), dict) or store.get("version") != 3:
         raise _malformed(file)
     params: dict[str, Any] = crypto["kdfparams"]
+    if crypto.get("cipher") != "aes-128-ctr" or params.get("dklen") != 32:
+        raise _malformed(file)
     names = ("n", "r", "p") if crypto.get("kdf") == "scrypt" else ("c",)
     costs = [params.get(name) for name in names]
     if not all(type(cost) is int and cost >= 1 for cost in costs):
@@ -213,6 +215,9 @@ def _write_new(file: Path, entries: dict[str, Any]) -> None:
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error
+    try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as stream:

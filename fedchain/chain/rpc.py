@@ -25,6 +25,10 @@ MAX_RESPONSE_BYTES = 8 << 20
 """JSON grows about tenfold when parsed; a page of logs that does not fit is asked for in smaller pages."""
 
 _CHUNK = 65_536
+_DEEPEST = 100
+"""Parsing deeper JSON could overflow the C stack, which no exception catches."""
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -127,13 +131,15 @@ class Rpc:
                 reason = f"HTTP status {status}"
                 continue
             try:
-                answer: object = json.loads(body)
-            except (ValueError, RecursionError) as error:
+                answer: object = json.loads(body) if _depth(body) <= _DEEPEST else None
+            except ValueError as error:
                 if status != 200:
                     raise ChainUnreachable(
                         f"the RPC endpoint {self.endpoint} answers {method} with HTTP status {status}"
                     ) from error
                 raise self.nonsense(f"{method} gave no JSON") from error
+            if answer is None:
+                raise self.nonsense(f"{method} gave no JSON-RPC object")
             return answer
         raise ChainUnreachable(
             f"the RPC endpoint {self.endpoint} does not answer ({reason}); is the node running and the URL right?"
@@ -161,7 +167,7 @@ class Rpc:
                     raise self._too_large()
                 if time.monotonic() > deadline:
                     raise requests.Timeout("answers too slowly")
-            if length is not None and len(body) < length:
+            if len(body) < (length or 0) or (not body and response.status_code == 200):
                 raise requests.ConnectionError("the connection broke off")
             return response.status_code, bytes(body)
 
@@ -216,6 +222,15 @@ def parse_address(text: str) -> Address:
     return Address(address)
 
 
+def _depth(body: bytes) -> int:
+    """How deeply JSON is nested, at most: brackets inside strings count too, as nodes send none to speak of."""
+    depth = deepest = 0
+    for bracket in body.translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _in_words(error: Exception) -> str:
     if isinstance(error, requests.Timeout | TimeoutError):
         return "no answer in time"
@@ -228,6 +243,8 @@ def _in_words(error: Exception) -> str:
         ("nodename nor servname", "no such host"),
         ("Temporary failure in name resolution", "its name cannot be resolved"),
         ("Read timed out", "no answer in time"),
+        ("broke off", "the connection broke off"),
+        ("onnection aborted", "the connection broke off"),
     ):
         if sign in text:
             return words

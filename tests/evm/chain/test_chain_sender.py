@@ -1,0 +1,323 @@
+"""The sender on a real chain: nothing is sent twice, nothing is lost, and a refusal comes in words."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from eth_hash.auto import keccak
+
+from fedchain.chain import account
+from fedchain.chain.account import ChainAccount
+from fedchain.chain.rpc import Rpc
+from fedchain.chain.sender import Sender, VolatileJournal
+from fedchain.errors import ChainMismatch, ChainUnreachable, TransactionFailed
+from fedchain.protocol.actions import (
+    CommitAggregate,
+    CommitResult,
+    PostReceipt,
+    PublishOpening,
+    VoteToStop,
+    WithdrawBond,
+)
+from fedchain.protocol.cid import cid_of
+from fedchain.protocol.ids import Bitmap, Digest, Root
+from fedchain.protocol.phase import Phase, phase_of
+
+
+class Plug(Exception):
+    """The plug is pulled here."""
+
+
+def test_every_action_is_understood_by_the_contract(federation: Any, commit: Any) -> None:
+    """One round, then a vote: each action lands, and the log says the same words."""
+    members, reader = federation.enrol_all(), federation.reader()
+    root, cid = Root(b"\x04" * 32), cid_of(b"object")
+    for i, member in enumerate(members):
+        member.submit("commit/1/0", commit(bytes([i])))
+    for member in members:
+        member.submit("receipt/1/0", PostReceipt(1, 0, Bitmap(0b111)))
+    members[0].submit("aggregate/1/0/0", CommitAggregate(1, 0, 0, Bitmap(0b111), root, cid))
+    for member in members[:2]:
+        member.submit("open/1/0/0", PublishOpening(1, 0, 0, root, cid))
+    members[2].submit("result/1/0/0", CommitResult(1, 0, 0, root, root, Digest(b"\x05" * 32), cid))
+    assert phase_of(reader.refresh(), 2, reader.now()) is Phase.TRAINING
+    for member in members[:2]:
+        member.submit("stop/2", VoteToStop(2))
+
+    state = reader.refresh()
+
+    attempt = state.closed[1]
+    assert {i: c.ciphertext_cid for i, c in attempt.commits.items()} == {
+        i: commit(bytes([i])).ciphertext_cid for i in range(3)
+    }
+    assert [r.whole for r in attempt.receipts.values()] == [0b111] * 3
+    assert attempt.aggregate is not None and attempt.aggregate.participants == 0b111
+    assert set(attempt.openings) == {0, 1}
+    assert attempt.result is not None and attempt.result.index == 2 and attempt.result.model_cid == cid
+    assert phase_of(state, 2, reader.now()) is Phase.FINISHED
+    federation.anvil.rpc("evm_increaseTime", 4000)
+    federation.anvil.rpc("evm_mine")
+    members[1].submit("withdraw", WithdrawBond())
+    assert reader.refresh().withdrawn == 0b010
+
+
+class TestAKeySignsOnce:
+    def test_the_second_submit_gives_the_first_transaction(self, federation: Any, enrol: Any) -> None:
+        sender = federation.sender(0)
+        first = sender.submit("enrol", enrol(0))
+        assert sender.submit("enrol", enrol(0)) == first
+        assert _nonce(federation, 0, "latest") == _nonce(federation, 0, "pending") == 2
+
+    def test_it_is_journalled_before_it_is_sent(self, federation: Any, proxy: Any, enrol: Any) -> None:
+        journal, held = federation.journal(1), []
+        proxy.before = lambda method: (
+            held.append(journal.transaction("enrol")) if method == "eth_sendRawTransaction" else None
+        )
+        federation.sender(1, journal, url=proxy.url).submit("enrol", enrol(1))
+        assert held and held[0] is not None
+
+    def test_a_crash_before_sending_sends_the_same_bytes(
+        self, federation: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = federation.journal(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(ChainAccount, "send", _pull_the_plug)
+            with pytest.raises(Plug):
+                federation.sender(1, journal).submit("enrol", enrol(1))
+        promised = journal.transaction("enrol")
+        assert promised is not None and _nonce(federation, 1, "pending") == 0
+
+        sent = federation.sender(1, journal).submit("enrol", enrol(1))
+
+        assert sent == keccak(promised)
+        assert _nonce(federation, 1, "latest") == 1
+
+    def test_a_crash_after_sending_sends_nothing_new(
+        self, federation: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = federation.journal(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(ChainAccount, "wait", _pull_the_plug)
+            with pytest.raises(Plug):
+                federation.sender(1, journal).submit("enrol", enrol(1))
+
+        federation.sender(1, journal).submit("enrol", enrol(1))
+
+        assert _nonce(federation, 1, "latest") == 1
+
+    def test_a_crash_before_the_journal_promises_nothing(
+        self, federation: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = federation.journal(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(journal), "promise_transaction", _pull_the_plug)
+            with pytest.raises(Plug):
+                federation.sender(1, journal).submit("enrol", enrol(1))
+        assert _nonce(federation, 1, "pending") == 0
+        federation.sender(1, journal).submit("enrol", enrol(1))
+        assert 1 in federation.reader().refresh().members
+
+    def test_a_refusal_before_signing_leaves_the_key_unused(self, federation: Any, commit: Any) -> None:
+        journal = federation.journal(0)
+        sender = federation.sender(0, journal)
+        with pytest.raises(TransactionFailed):
+            sender.submit("commit/1/0", commit())
+        assert journal.transaction("commit/1/0") is None
+        federation.enrol_all()
+        sender.submit("commit/1/0", commit())
+
+
+class TestNonces:
+    def test_a_promise_that_never_left_holds_nothing_up(
+        self, federation: Any, commit: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The duty whose transaction was lost may never come again: whatever comes next closes the gap first."""
+        federation.enrol_all()
+        journal = federation.journal(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(ChainAccount, "send", _pull_the_plug)
+            with pytest.raises(Plug):
+                federation.sender(1, journal).submit("commit/1/0", commit())
+        for index in (0, 2):
+            federation.sender(index).submit("commit/1/0", commit())
+
+        monkeypatch.setattr(ChainAccount, "_estimate", lambda *_: 200_000)
+        federation.sender(1, journal).submit("receipt/1/0", PostReceipt(1, 0, Bitmap(0b111)))
+
+        current = federation.reader().refresh().current
+        assert (current.committed, set(current.receipts)) == (0b111, {1})
+
+    def test_eight_threads_of_one_account_use_every_nonce_once(
+        self, federation: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ChainAccount, "_estimate", lambda *_: 100_000)
+        sender = federation.sender(1, VolatileJournal())
+        refused: list[str] = []
+
+        def work(name: int) -> None:
+            for i in range(5):
+                try:
+                    sender.submit(f"{name}/{i}", VoteToStop(9))
+                except TransactionFailed as failed:
+                    refused.append(failed.error_name)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert refused == ["FederationNotMember"] * 40, "all 40 were mined, and refused by the contract alone"
+        assert _nonce(federation, 1, "latest") == 40
+
+    def test_a_second_program_with_the_same_key_is_named(
+        self, federation: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = federation.journal(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(ChainAccount, "send", _pull_the_plug)
+            with pytest.raises(Plug):
+                federation.sender(1, journal).submit("enrol", enrol(1))
+        federation.sender(1, VolatileJournal()).submit("enrol", enrol(2))
+
+        with pytest.raises(TransactionFailed, match=r"another transaction .* took nonce 0") as failed:
+            federation.sender(1, journal).submit("enrol", enrol(1))
+        assert failed.value.error_name == "NonceTaken"
+
+
+class TestRefusals:
+    def test_the_reason_of_a_refusal_is_in_words(self, federation: Any, commit: Any, enrol: Any) -> None:
+        federation.sender(0).submit("enrol", enrol(0))
+        with pytest.raises(TransactionFailed, match=r"contract refuses: .* is in phase Enrolling") as failed:
+            federation.sender(0).submit("commit/1/0", commit())
+        assert failed.value.error_name == "FederationWrongPhase"
+
+    def test_the_reason_of_a_mined_revert_is_in_words(
+        self, federation: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What changed between estimation and mining is told, and the key is used up."""
+        monkeypatch.setattr(ChainAccount, "_estimate", lambda *_: 100_000)
+        journal = federation.journal(3)
+        for _ in range(2):
+            with pytest.raises(TransactionFailed, match=r"mined and reverted: .* is no member") as failed:
+                federation.sender(3, journal).submit("enrol", enrol(3))
+            assert failed.value.error_name == "FederationNotMember"
+        assert _nonce(federation, 3, "latest") == 1
+
+    def test_running_out_of_gas_is_said_so(self, federation: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ChainAccount, "_estimate", lambda *_: 15_000)
+        with pytest.raises(TransactionFailed, match="ran out of gas"):
+            federation.sender(0).submit("enrol", enrol(0))
+
+    def test_an_empty_account_is_said_so(self, federation: Any, enrol: Any) -> None:
+        federation.anvil.rpc("anvil_setBalance", federation.anvil.accounts[1], "0x0")
+        with pytest.raises(
+            TransactionFailed, match=r"the account 0x\w{40} is empty on chain 31337 .*; send it some coins"
+        ):
+            federation.sender(1).submit("enrol", enrol(1))
+
+    def test_an_account_that_cannot_pay_bond_and_fees_is_said_so(self, federation: Any, enrol: Any) -> None:
+        federation.anvil.rpc("anvil_setBalance", federation.anvil.accounts[1], hex(enrol(1).bond_wei + 1))
+        with pytest.raises(TransactionFailed, match=r"holds 0\.001 coins .* may take 0\.00"):
+            federation.sender(1).submit("enrol", enrol(1))
+
+    def test_another_chain_gets_no_signature(self, federation: Any, enrol: Any) -> None:
+        journal = federation.journal(1)
+        with pytest.raises(ChainMismatch, match="expected chain 1"):
+            federation.sender(1, journal, chain_id=1).submit("enrol", enrol(1))
+        assert journal.transaction("enrol") is None
+
+    def test_coins_are_not_sent_where_no_contract_is(self, federation: Any, enrol: Any) -> None:
+        sender = Sender(federation.anvil.url, federation.anvil.accounts[8], federation.key(1), VolatileJournal())
+        with pytest.raises(ChainMismatch, match="no contract at"):
+            sender.submit("enrol", enrol(1))
+
+
+class TestAChainThatForgets:
+    def test_dropped_transactions_are_sent_again(
+        self, start_anvil: Any, found: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With no mining the pool is emptied under the waiting sender; it sends the same bytes again."""
+        monkeypatch.setattr(account, "_RESEND_S", 0.2)
+        anvil = start_anvil()
+        federation = found(anvil)
+        anvil.rpc("evm_setAutomine", False)
+        journal = federation.journal(1)
+        sender = federation.sender(1, journal, mine_timeout_s=15.0)
+        done: list[bytes] = []
+        waiting = threading.Thread(target=lambda: done.append(sender.submit("enrol", enrol(1))))
+        waiting.start()
+        _until(lambda: anvil.rpc("txpool_status")["pending"] != "0x0")
+        anvil.rpc("anvil_dropAllTransactions")
+        anvil.rpc("evm_mine")
+        _until(lambda: anvil.rpc("txpool_status")["pending"] != "0x0")
+        anvil.rpc("evm_mine")
+        waiting.join(10)
+        assert done == [keccak(journal.transaction("enrol"))]
+        assert 1 in federation.reader().refresh().members
+
+    def test_confirmations_are_waited_for(self, start_anvil: Any, found: Any, enrol: Any) -> None:
+        anvil = start_anvil()
+        federation = found(anvil)
+        done: list[bytes] = []
+        sender = federation.sender(1, confirmations=2)
+        waiting = threading.Thread(target=lambda: done.append(sender.submit("enrol", enrol(1))))
+        waiting.start()
+        _until(lambda: 1 in federation.reader().refresh().members)
+        anvil.rpc("evm_mine")
+        time.sleep(0.3)
+        assert not done
+        anvil.rpc("evm_mine")
+        waiting.join(5)
+        assert done
+
+    def test_waiting_ends_in_bounded_time_and_goes_on_later(self, start_anvil: Any, found: Any, enrol: Any) -> None:
+        anvil = start_anvil()
+        federation = found(anvil)
+        anvil.rpc("evm_setAutomine", False)
+        journal = federation.journal(1)
+        with pytest.raises(ChainUnreachable, match="is not mined after 0 s"):
+            federation.sender(1, journal, mine_timeout_s=0.3).submit("enrol", enrol(1))
+        anvil.rpc("evm_setAutomine", True)
+        anvil.rpc("evm_mine")
+        assert federation.sender(1, journal).submit("enrol", enrol(1)) == keccak(journal.transaction("enrol"))
+
+    def test_a_sender_that_lost_its_node_goes_on_with_the_same_bytes(
+        self, federation: Any, enrol: Any, proxy: Any
+    ) -> None:
+        """The answer to the sending is lost: the caller tries again, and one transaction is mined."""
+        journal, rpc = federation.journal(1), Rpc(proxy.url, attempts=1)
+        proxy.tamper = lambda method, params, answer: [] if method == "eth_sendRawTransaction" else answer
+        sender = federation.sender(1, journal, url=proxy.url, rpc=rpc)
+        with pytest.raises(ChainUnreachable, match="nonsense"):
+            sender.submit("enrol", enrol(1))
+        proxy.tamper = lambda method, params, answer: answer
+        assert sender.submit("enrol", enrol(1)) == keccak(journal.transaction("enrol"))
+        assert _nonce(federation, 1, "latest") == 1
+
+
+@pytest.mark.parametrize("fee_market", [True, False])
+def test_chains_with_and_without_a_fee_market_are_served(
+    start_anvil: Any, found: Any, enrol: Any, fee_market: bool
+) -> None:
+    federation = found(start_anvil(*([] if fee_market else ["--hardfork", "berlin"])))
+    sent = federation.sender(1).submit("enrol", enrol(1))
+    kind = federation.anvil.rpc("eth_getTransactionByHash", "0x" + sent.hex())["type"]
+    assert kind == ("0x2" if fee_market else "0x0")
+
+
+def _pull_the_plug(*_: Any, **__: Any) -> Any:
+    raise Plug
+
+
+def _nonce(federation: Any, index: int, block: str) -> int:
+    return int(federation.anvil.rpc("eth_getTransactionCount", federation.anvil.accounts[index], block), 16)
+
+
+def _until(true: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.02)
