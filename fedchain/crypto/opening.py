@@ -27,8 +27,8 @@ from .ring import SmallFactor
 from .seed import Residues, RoundContext, public_polynomials
 from .shamir import Field, centred, interpolate, point_of
 
-MAX_COMMITTEES = 5_000
-"""How many committees of t are tried at most when unique decoding does not settle who is wrong."""
+MAX_COMMITTEES = 25_000
+"""Committees of t tried at most where unique decoding does not settle who is wrong: all of them up to 17 openings."""
 
 
 class NotEnoughOpenings(WorldError):
