@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..ports import ChainReader, Logged, Store
+from ..ports import ChainReader, Logged
 from ..protocol.charter import Charter
 from ..protocol.events import FederationFounded
 from ..protocol.ids import Index, members_of, size_of
@@ -32,7 +32,7 @@ from .report import (
     Status,
     Totals,
 )
-from .shelf import Shelf
+from .shelf import Objects, Shelf
 from .subject import Subject
 from .uploads import check_uploads
 
@@ -45,7 +45,7 @@ Watch = Callable[[int, int, str], None]
 
 def audit(
     reader: ChainReader,
-    store: Store,
+    store: Objects,
     *,
     code_check: CodeCheck | None = None,
     only_round: int | None = None,
@@ -61,7 +61,7 @@ def audit(
 
 
 class _Audit:
-    def __init__(self, reader: ChainReader, store: Store, folder: Path, only_round: int | None, watch: Watch) -> None:
+    def __init__(self, reader: ChainReader, store: Objects, folder: Path, only_round: int | None, watch: Watch) -> None:
         self._reader = reader
         self._shelf = Shelf(store, folder)
         self._ledger = Ledger()
@@ -70,9 +70,9 @@ class _Audit:
 
     def run(self, code_check: CodeCheck | None) -> Report:
         self._watch(0, 1, "reading the chain")
+        check_code(code_check, self._ledger)
         self._reader.refresh()
         log, now = self._reader.log(), self._reader.now()
-        check_code(code_check, self._ledger)
         founding = log[0].event if log else None
         charter = None
         if isinstance(founding, FederationFounded):

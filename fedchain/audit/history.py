@@ -161,7 +161,8 @@ def _judge_enrolment(state: FederationState, event: MemberEnrolled, charter: Cha
     cap = charter.update.weight_cap if charter else 0
     if not 1 <= event.weight < 2**32 or (cap and event.weight > cap):
         fault(f"a weight of 1 to {cap or 2**32 - 1} (update.weight_cap)", str(event.weight))
-    return True
+    # Without a key nobody can deal to it, without a weight there is no average: no such enrolment can stand.
+    return len(event.encryption_key) == 32 and event.weight >= 1
 
 
 def _judge_statement(state: FederationState, event: RoundEvent, scope: Scope, ledger: Ledger) -> bool:

@@ -19,6 +19,14 @@ class Scope(NamedTuple):
 
 FEDERATION = Scope(0, 0)
 
+_MOST_CHARACTERS = 600
+
+
+def printable(text: str) -> str:
+    """Text that a terminal can be shown: some of it was written by whoever is audited."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: _MOST_CHARACTERS + 1])
+    return shown if len(shown) <= _MOST_CHARACTERS else shown[:_MOST_CHARACTERS] + "…"
+
 
 @dataclass(slots=True)
 class _Findings:
@@ -36,7 +44,7 @@ class Ledger:
 
     def fault(self, scope: Scope, number: int, *, offender: str, expected: str, got: str) -> None:
         """A rule was broken."""
-        evidence = Evidence(check_name(number), scope.round, offender, expected, got)
+        evidence = Evidence(check_name(number), scope.round, printable(offender), printable(expected), printable(got))
         faults = self._findings[scope, number].faults
         if evidence not in faults:
             faults.append(evidence)
@@ -49,7 +57,7 @@ class Ledger:
 
     def block(self, scope: Scope, number: int, reason: str) -> None:
         """The check could not be made, wholly or in part."""
-        reasons = self._findings[scope, number].blocked
+        reasons, reason = self._findings[scope, number].blocked, printable(reason)
         if reason not in reasons:
             reasons.append(reason)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import ObjectCorrupt, ObjectMissing
-from ..ports import Store
 from ..protocol.cid import digest_of_cid
 from ..protocol.ids import Cid
 
@@ -18,10 +18,18 @@ _AT_ONCE = 4
 """Objects fetched at a time: one that nobody has must not keep the others waiting."""
 
 
+class Objects(Protocol):
+    """What an audit asks of a store; every `ports.Store` does it."""
+
+    def get_file(self, cid: Cid, max_bytes: int, path: Path) -> None:
+        """An object into a file that appears only when it is whole and verified against its CID."""
+        ...
+
+
 class Shelf:
     """Objects of a store as verified files under `folder`."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Objects, folder: Path) -> None:
         self._store = store
         self._folder = folder
         self._lost: dict[Cid, ObjectMissing | ObjectCorrupt] = {}

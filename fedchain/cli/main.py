@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import demo, devnet, peer
+from . import audit, demo, devnet, peer
 
 app = typer.Typer(
     name="fedchain",
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(peer.app, name="peer")
 app.command()(demo.demo)
+app.command(cls=audit.AuditCommand)(audit.audit)
 
 
 def main() -> None:

@@ -1,0 +1,206 @@
+"""`fedchain audit`: every round recomputed from chain and store, with no key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..audit import Report
+    from ..audit.founding import CodeCheck
+    from ..audit.shelf import Objects
+    from ..chain.reader import Reader
+    from ..ports import ChainReader
+    from ..protocol.ids import Address
+
+
+class AuditCommand(TyperCommand):
+    """Lets `--json` stand without a file: the report for machines then goes to standard output."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments, with "-" after a bare `--json`."""
+        given: list[str] = []
+        for i, argument in enumerate(args):
+            given.append(argument)
+            follows = args[i + 1] if i + 1 < len(args) else "--"
+            if argument == "--json" and follows.startswith("--"):
+                given.append("-")
+        return list(super().parse_args(ctx, given))
+
+
+def audit(
+    context: typer.Context,
+    rpc: Annotated[str | None, typer.Option(help="The chain's RPC URL.", envvar="FEDCHAIN_RPC")] = None,
+    contract: Annotated[str | None, typer.Option(help="The federation's contract address.")] = None,
+    deployment: Annotated[
+        Path | None, typer.Option(help="The deployment file (instead of --contract).", dir_okay=False)
+    ] = None,
+    ipfs: Annotated[str, typer.Option(help="An IPFS API.", envvar="FEDCHAIN_IPFS")] = "http://127.0.0.1:5001",
+    json_file: Annotated[
+        str | None,
+        typer.Option("--json", metavar="[FILE]", help="Write the report for machines; alone or with -, print it."),
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write the report as one page for people.", dir_okay=False)
+    ] = None,
+    bundle_file: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Write log and objects as one file, to be audited offline.", dir_okay=False),
+    ] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", help="Audit a bundle; with --rpc only its objects are believed.", dir_okay=False),
+    ] = None,
+    only_round: Annotated[
+        int | None, typer.Option("--round", min=1, help="Fetch and recompute this round alone.")
+    ] = None,
+    confirmations: Annotated[int, typer.Option(min=0, help="Blocks to wait before the chain is believed.")] = 0,
+    from_block: Annotated[
+        int | None, typer.Option(min=0, help="The block of the deployment [default: found by search].")
+    ] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for an object.")] = 30,
+) -> None:
+    """Check every round of a federation: charter, uploads, order, sums, openings, results, models, stakes.
+
+    Needs no key and nobody's permission: an RPC endpoint, the contract's address and a store are enough. Every fault is
+    named with the member that committed it. Exit code 0: no fault; 1: a fault; 2: the audit could not be made.
+
+    Examples:
+
+    - `fedchain audit --rpc http://127.0.0.1:8545 --contract 0x5FbD… --ipfs http://127.0.0.1:5001`
+    - `fedchain audit --rpc URL --contract ADDRESS --ipfs API --html audit.html --bundle audit.zip`
+    - `fedchain audit --from audit.zip --json`
+    """
+    from rich.console import Console
+
+    from ..audit import print_report, write_html
+
+    sources = _Sources(rpc, contract, deployment, ipfs, from_file, confirmations, from_block, timeout_s)
+    if from_file is not None and _from_environment(context, "rpc"):
+        # A variable that is set for other commands must not send an offline audit to the network.
+        sources = replace(sources, rpc=None)
+    if from_file is not None and bundle_file is not None:
+        raise UsageError("--bundle writes what --from reads; give one of them")
+    try:
+        report = sources.audit(only_round, bundle_file)
+        if json_file is not None:
+            _write_json(report, json_file)
+        if html_file is not None:
+            write_html(report, html_file)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from error
+    # What is printed for machines must be all that stands on standard output.
+    console = Console(stderr=json_file == "-", highlight=False)
+    print_report(console, report)
+    for what, path in (("report", html_file), ("bundle", bundle_file)):
+        if path is not None:
+            console.print(f"{what}:  {path}", soft_wrap=True)
+    if report.verdict != "ok":
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where the options say that log and objects come from."""
+
+    rpc: str | None
+    contract: str | None
+    deployment: Path | None
+    ipfs: str
+    bundle: Path | None
+    confirmations: int
+    from_block: int | None
+    timeout_s: float
+
+    def audit(self, only_round: int | None, bundle_file: Path | None) -> Report:
+        """The audit over these sources; `bundle_file` keeps all that it read."""
+        from ..audit.bundle import open_bundle
+        from ..store.ipfs import IpfsStore
+
+        if self.bundle is None:
+            return self._of_chain(IpfsStore(self.ipfs, timeout_s=self.timeout_s), None, only_round, bundle_file)
+        with open_bundle(self.bundle) as bundle:
+            if self.rpc is None:
+                return _run(bundle, bundle, bundle.code_check(), only_round)
+            return self._of_chain(bundle, bundle.contract, only_round, None)
+
+    def _of_chain(
+        self, store: Objects, bundled: Address | None, only_round: int | None, bundle_file: Path | None
+    ) -> Report:
+        from ..audit.bundle import BundleWriter
+        from ..chain.deployment import verify
+
+        reader = self._reader(bundled)
+
+        def compare_code() -> None:
+            verify(reader)
+
+        if bundle_file is None:
+            return _run(reader, store, compare_code, only_round)
+        writer = BundleWriter(store, bundle_file)
+        try:
+            report = _run(reader, writer, compare_code, only_round)
+            writer.finish(reader, reader.code_at(), reader.input_of(reader.log()[0].transaction).data)
+        finally:
+            writer.abandon()
+        return report
+
+    def _reader(self, bundled: Address | None) -> Reader:
+        from ..chain.reader import Reader
+        from .options import open_reader
+
+        contract = self.contract if self.contract or self.deployment else bundled
+        if self.rpc is None or contract is None or self.from_block is None:
+            return open_reader(self.rpc, contract, self.deployment, self.confirmations)
+        return Reader(self.rpc, contract, confirmations=self.confirmations, from_block=self.from_block)
+
+
+def _from_environment(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "ENVIRONMENT"
+
+
+def _run(chain: ChainReader, store: Objects, code_check: CodeCheck | None, only_round: int | None) -> Report:
+    from ..audit import audit as audit_federation
+
+    with _progress() as watch:
+        return audit_federation(chain, store, code_check=code_check, only_round=only_round, watch=watch)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error while the audit runs; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("audit", total=1)
+
+        def watch(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=what)
+
+        yield watch
+
+
+def _write_json(report: Report, file: str) -> None:
+    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    if file == "-":
+        print(text)
+        return
+    path = Path(file)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
