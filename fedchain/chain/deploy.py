@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
+from eth_hash.auto import keccak
 from web3 import Web3
 
 from ..errors import ChainMismatch
+from ..ports import TransactionJournal
 from ..protocol.events import Terms
 from ..protocol.ids import Address
 from .account import ChainAccount
@@ -12,6 +16,7 @@ from .artifacts import load_artifact
 from .deployment import Deployment, constructor_arguments, read_deployment, verify, write_deployment
 from .reader import Reader
 from .rpc import Rpc
+from .sender import VolatileJournal
 
 __all__ = ["Deployment", "deploy", "read_deployment", "verify", "write_deployment"]
 
@@ -25,8 +30,12 @@ def deploy(
     expected_chain_id: int | None = None,
     confirmations: int = 0,
     timeout_s: float = 300.0,
+    journal: TransactionJournal | None = None,
 ) -> Deployment:
     """Create the contract, wait for its confirmations, and verify what stands on chain.
+
+    With a `journal` that outlives the process, an interrupted deployment is gone on with: the same terms and founders
+    never create a second contract.
 
     Raises ChainMismatch (another chain id, other code), TransactionFailed (empty account, terms that the contract
     refuses, with its reason), ChainUnreachable.
@@ -35,9 +44,16 @@ def deploy(
     account = ChainAccount(rpc, account_key, expected_chain_id=expected_chain_id)
     artifact = load_artifact()
     creator = Web3().eth.contract(abi=list(artifact.abi), bytecode=artifact.bytecode)
-    data = creator.constructor(*constructor_arguments(terms, founders)).data_in_transaction
-    raw = account.sign(account.prepare(None, bytes.fromhex(str(data)[2:]), 0), account.nonce("pending"))
-    account.send(raw)
+    data = str(creator.constructor(*constructor_arguments(terms, founders)).data_in_transaction)
+    promises = journal if journal is not None else VolatileJournal()
+    key = f"deploy/{hashlib.sha256(bytes.fromhex(data[2:])).hexdigest()}"
+    raw = promises.transaction(key)
+    if raw is None:
+        prepared, nonce = account.prepare(None, bytes.fromhex(data[2:]), 0), account.nonce("pending")
+        raw = account.sign(prepared, nonce)
+        promises.promise_transaction(key, nonce, raw)
+    if account.receipt(keccak(raw)) is None:
+        account.send(raw)
     receipt = account.wait(raw, confirmations=confirmations, timeout_s=timeout_s, resend=lambda: account.send(raw))
     if receipt.contract is None:
         raise ChainMismatch(f"the transaction 0x{receipt.transaction.hex()} was mined and created no contract")

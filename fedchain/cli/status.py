@@ -1,0 +1,132 @@
+"""The picture that `fedchain status` draws: members, round, phase, whose turn it is, and the time left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ..protocol.ids import Index, size_of
+from ..protocol.phase import (
+    Phase,
+    aggregator_of,
+    is_finished,
+    live_attempt,
+    phase_of,
+    receipts_end,
+    training_end,
+    turn_of,
+)
+from ..protocol.state import Attempt, FederationState
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What the federation waits for, and until when: `deadline` (seconds of chain time) is None where there is none."""
+
+    waits_for: str
+    deadline: int | None
+
+
+def duty_of(state: FederationState, now: int) -> Duty:
+    """What must happen next, in words, and the deadline by which it should."""
+    terms, phase = state.terms, phase_of(state, state.round, now)
+    attempt = live_attempt(state, now)
+    if attempt is None:
+        missing = len(state.founders) - len(state.members)
+        return Duty(f"{_counted(missing, 'founder')} to enrol", state.founded_at + terms.enrol_window_s)
+    everyone = len(state.members)
+    match phase:
+        case Phase.FINISHED:
+            return Duty("nothing: the run is finished; bonds are free when the challenge window has passed", None)
+        case Phase.TRAINING:
+            end = attempt.started_at + terms.training_window_s
+            return Duty(f"{_counted(everyone - len(attempt.commits), 'member')} to commit an update", end)
+        case Phase.RECEIPTS:
+            trained = training_end(state, attempt, now)
+            end = (trained or now) + terms.receipt_window_s
+            return Duty(f"{_counted(everyone - len(attempt.receipts), 'member')} to post a receipt", end)
+        case Phase.AGGREGATING:
+            received = receipts_end(state, attempt, now) or now
+            end = received + (turn_of(state, attempt, now) + 1) * terms.aggregate_window_s
+            return Duty(f"member {aggregator_of(state, attempt, now)} to post the sum", end)
+        case Phase.OPENING:
+            return Duty(f"{_counted(terms.threshold - len(attempt.openings), 'more opening')}", None)
+        case _:
+            return Duty("any member to post the result", None)
+
+
+def picture(state: FederationState, now: int, where: str) -> Group:
+    """The whole picture, for a terminal."""
+    phase, attempt = phase_of(state, state.round, now), live_attempt(state, now)
+    round = min(state.round, state.terms.rounds)
+    head = Text.assemble((where, "dim"), "\n")
+    head.append(f"round {round} of {state.terms.rounds}", style="bold")
+    if attempt is not None and attempt.attempt and not is_finished(state):
+        head.append(f", attempt {attempt.attempt + 1}")
+    head.append(" · ")
+    head.append(phase.name.lower(), style="bold green" if phase is Phase.FINISHED else "bold cyan")
+    head.append(f" · {len(state.closed)} closed · {size_of(state.enrolled)} of {len(state.founders)} enrolled")
+    head.append(f" · threshold {state.terms.threshold}")
+    return Group(head, _members(state, attempt, phase, now), Text("waits for " + _waiting(state, now)))
+
+
+def _waiting(state: FederationState, now: int) -> str:
+    duty = duty_of(state, now)
+    if duty.deadline is None:
+        return duty.waits_for
+    left = duty.deadline - now
+    return f"{duty.waits_for}; {'time left ' + in_time(left) if left > 0 else 'overdue by ' + in_time(-left)}"
+
+
+def _members(state: FederationState, attempt: Attempt | None, phase: Phase, now: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("", "member", "weight", "committed", "receipt", "opened", ""):
+        table.add_column(name, justify="left" if name in ("member", "") else "right")
+    for i, founder in enumerate(state.founders):
+        index = Index(i)
+        member = state.members.get(index)
+        said = ["", "", ""]
+        if attempt is not None and phase is not Phase.FINISHED:
+            receipt = attempt.receipts.get(index)
+            said = [
+                "yes" if index in attempt.commits else "",
+                f"{size_of(receipt.whole)}/{len(attempt.commits)}" if receipt else "",
+                "yes" if index in attempt.openings else "",
+            ]
+        table.add_row(
+            str(i),
+            f"{founder[:10]}…{founder[-6:]}",
+            str(member.weight) if member else "-",
+            *said,
+            _remark(state, attempt, phase, now, index),
+        )
+    return table
+
+
+def _remark(state: FederationState, attempt: Attempt | None, phase: Phase, now: int, index: Index) -> str:
+    if state.withdrawn >> index & 1:
+        return "bond taken back"
+    if index not in state.members:
+        return "not enrolled"
+    if attempt is not None and phase is Phase.AGGREGATING and aggregator_of(state, attempt, now) == index:
+        return "aggregates now"
+    if attempt is not None and attempt.aggregate is not None and attempt.aggregate.index == index:
+        return "aggregated"
+    return ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def in_time(seconds: int) -> str:
+    """A span for people: its two largest units."""
+    parts: list[str] = []
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        amount, seconds = divmod(seconds, unit)
+        if amount or (unit == 1 and not parts):
+            parts.append(f"{amount} {name}")
+    return " ".join(parts[:2])
