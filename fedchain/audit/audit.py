@@ -35,6 +35,7 @@ from .report import (
 from .shelf import Objects, Shelf
 from .subject import Subject
 from .uploads import check_uploads
+from .words import time_in_words
 
 OBJECT_CHECKS = (3, 4, 5, 7, 8, 9, 10)
 """The checks of a round that need its objects."""
@@ -158,8 +159,12 @@ class _Audit:
         state = history.state
         held = size_of(state.enrolled & ~state.withdrawn)
         free = bond_free_at(state, history.finished_at, now)
-        until = "until the run is over" if free is None else f"until {free}" if now < free else "free to be taken back"
-        self._ledger.note(FEDERATION, 12, f"{held} bonds of {state.terms.bond_wei} wei held, {until}")
+        if free is None:
+            until = "held until the run is over"
+        else:
+            until = f"held until {time_in_words(free)}" if now < free else "free to be taken back"
+        gwei = f"{state.terms.bond_wei / 10**9:,.9f}".rstrip("0").rstrip(".")
+        self._ledger.note(FEDERATION, 12, f"{held} bonds of {gwei} gwei, {until}")
 
     def _report(
         self,

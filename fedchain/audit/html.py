@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, Status
-from .words import bytes_in_words, seconds_in_words, verdict_in_words
+from .words import bytes_in_words, members_in_words, seconds_in_words, verdict_in_words
 
 MARKS = {Status.PASSED: "✓", Status.FAULT: "✗", Status.NOT_POSSIBLE: "?", Status.PENDING: "·"}
 CLASSES = {
@@ -28,7 +28,7 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"bytes": bytes_in_words, "seconds": seconds_in_words}
+    environment.filters |= {"bytes": bytes_in_words, "seconds": seconds_in_words, "members": members_in_words}
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict_in_words(report),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from .report import CHECKS, ROUND_CHECKS, Account, Check, Report, Status
-from .words import bytes_in_words, seconds_in_words, verdict_in_words
+from .words import bytes_in_words, members_in_words, seconds_in_words, verdict_in_words
 
 MARKS: dict[Status, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
@@ -39,7 +40,8 @@ def print_report(console: Console, report: Report) -> None:
     if report.faults:
         console.print()
     colour = "red" if report.faults else "green" if report.complete else "yellow"
-    console.print(Text.assemble(("verdict: ", "bold"), (verdict_in_words(report), f"bold {colour}")))
+    verdict = Text.assemble(("verdict: ", "bold"), (verdict_in_words(report), f"bold {colour}"))
+    console.print(verdict, soft_wrap=True)
     console.print(f"model:   {report.model_digest.hex()}  {report.model_cid}", soft_wrap=True, highlight=False)
 
 
@@ -54,19 +56,19 @@ def _print_federation(console: Console, report: Report) -> None:
 
 
 def _print_rounds(console: Console, title: str, accounts: tuple[Account, ...]) -> None:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in ("round", "participants", "aggregator"):
+    table = Table(title=title, title_justify="left", header_style="bold", padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
+    for column in ("round", "in the sum", "by"):
         table.add_column(column, no_wrap=True)
     for number in ROUND_CHECKS:
-        table.add_column(f"{number}\n{CHECKS[number][0][:5]}", justify="center", no_wrap=True)
-    for column in ("up", "gas", "time"):
+        table.add_column(f"{number}", justify="center", no_wrap=True)
+    for column in ("stored", "gas", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for account in accounts:
         attempt = f" ({account.attempt + 1}.)" if account.attempt else ""
         outcome = "" if account.outcome == "closed" else f" {account.outcome}"
         table.add_row(
             f"{account.round}{attempt}{outcome}",
-            " ".join(str(index) for index in account.participants),
+            members_in_words(account.participants),
             "" if account.aggregator is None else str(account.aggregator),
             *(_mark(account.check(number)) for number in ROUND_CHECKS),
             bytes_in_words(account.upload_bytes),
@@ -74,7 +76,8 @@ def _print_rounds(console: Console, title: str, accounts: tuple[Account, ...]) -
             seconds_in_words(account.seconds.total),
         )
     console.print(table)
-    console.print()
+    legend = ", ".join(f"{number} {CHECKS[number][0]}" for number in ROUND_CHECKS)
+    console.print(f"[dim]checks: {legend}[/dim]\n")
 
 
 def _print_remarks(console: Console, report: Report) -> None:

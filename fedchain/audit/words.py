@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
 from .report import Report
 
 
@@ -14,6 +17,19 @@ def verdict_in_words(report: Report) -> str:
     if undone:
         return f"ok as far as could be seen; {_count(undone, 'check')} could not be made"
     return f"ok, {_count(report.totals.checks_passed, 'check')} passed over {_count(report.totals.rounds, 'round')}"
+
+
+def members_in_words(members: Sequence[int]) -> str:
+    """0 1 2 5: the members' indices, or how many there are where they are many."""
+    return " ".join(str(index) for index in members) if len(members) <= 8 else f"{len(members)} members"
+
+
+def time_in_words(timestamp: int) -> str:
+    """2026-03-01 12:00:00 UTC, from seconds since 1970; the number itself where no calendar reaches."""
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return str(timestamp)
 
 
 def bytes_in_words(count: int) -> str:

@@ -16,7 +16,7 @@ from fedchain.audit import CHECKS, print_report, write_html
 from fedchain.audit.html import render_html
 from fedchain.audit.ledger import FEDERATION, Ledger
 from fedchain.errors import Evidence
-from fedchain.protocol.events import AggregateCommitted, ResultCommitted
+from fedchain.protocol.events import AggregateCommitted, ResultCommitted, UpdateCommitted
 from fedchain.protocol.ids import Root
 
 SECONDS = {"train", "encrypt", "commit", "aggregate", "open", "close"}
@@ -85,9 +85,9 @@ def test_the_terminal_shows_the_verdict_and_every_offender(named: Any, honest: A
 
 def test_the_terminal_says_what_could_not_be_checked(named: Any, honest: Any) -> None:
     play = honest.copy()
-    del play.store.served[play.event(AggregateCommitted, round=1).cid]
+    del play.store.served[play.event(UpdateCommitted, round=1, index=2).ciphertext_cid]
     text = shown(play.audit())
-    assert "? round 1, 7 aggregate: the posted sum's object is not to be had" in text
+    assert f"? round 1, 7 aggregate: no ciphertext to sum from {named.MEMBERS[2]}" in text
 
 
 def test_markup_in_evidence_reaches_the_terminal_as_text(honest: Any) -> None:
@@ -153,7 +153,7 @@ def test_the_page_stands_alone_and_says_everything(named: Any, honest: Any, tmp_
 
 def test_the_page_of_a_fault_names_the_offender_and_what_was_not_checked(named: Any, honest: Any) -> None:
     play = honest.edited(ResultCommitted, {"result_root": Root(b"\x11" * 32)}, round=2)
-    del play.store.served[play.event(AggregateCommitted, round=1).cid]
+    del play.store.served[play.event(UpdateCommitted, round=1, index=2).ciphertext_cid]
     page = parsed(render_html(play.audit()))
     assert "2 faults" in page.text
     assert "11" * 32 in page.text
