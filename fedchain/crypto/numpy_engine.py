@@ -32,6 +32,6 @@ def decode(phase: Residues) -> NDArray[np.uint64]:
 def noise(phase: Residues, plain: NDArray[np.uint64]) -> NDArray[np.int64]:
     """phase - Δ·plain mod q, nearest to zero: the sum of the participants' errors if key and plaintext are right."""
     e = phase.view(np.int64) - plain.view(np.int64) * np.int64(DELTA)
+    # Only a plaintext of 0 under negative noise wraps around q.
     e[e > Q // 2] -= Q
-    e[e < -(Q // 2)] += Q
     return e

@@ -162,6 +162,23 @@ def test_more_liars_than_unique_decoding_corrects_are_still_found(make_scene: ty
     assert np.array_equal(opened.sums, scene.sums)
 
 
+def test_liars_in_a_large_committee_are_named_without_a_search(
+    make_scene: type[Scene], moved: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty choose eleven is past any search: decoding finds up to half the redundancy, and gives up beyond."""
+    monkeypatch.setattr("fedchain.crypto.opening.MAX_COMMITTEES", 0)
+    scene = make_scene(n=20, threshold=11, d=10, dealers=12)
+    openings = dict(scene.openings)
+    for liar in range(4):
+        openings[Index(liar)] = moved(openings[Index(liar)], 1 + liar)
+    opened = scene.open(openings)
+    assert opened.wrong == (0, 1, 2, 3)
+    assert np.array_equal(opened.sums, scene.sums)
+    openings[Index(4)] = moved(openings[Index(4)], 1)
+    with pytest.raises(SpoiledRound):
+        scene.open(openings)
+
+
 def test_liars_whose_errors_cancel_change_no_integer_and_put_the_blame_on_nobody_else(scene: Scene) -> None:
     """Members 0 and 1 shift their openings so that, with member 2, S comes out right: two stories fit three each."""
     weights = lagrange([1, 2, 3], 0)
