@@ -73,13 +73,13 @@ def up(
         detached=True,
     )
     if not foreground:
-        _show(launch(net.workdir, net.options()), net.workdir)
+        _show(launch(net.workdir, net.options()), workdir)
         return
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     with net:
-        _show(net.status(), net.workdir)
+        _show(net.status(), workdir)
         watch(net, stop)
 
 

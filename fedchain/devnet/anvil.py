@@ -152,7 +152,7 @@ class Anvil(ChainRpc):
             "anvil",
             [*self._command, *arguments],
             log=self._directory / "anvil.log",
-            leashed=True,
+            leash=self._directory,
             environment=environment,
         )
 
@@ -176,5 +176,3 @@ class Anvil(ChainRpc):
         if self._saver is not None:
             self._saver.join()
             self._saver = None
-
-

@@ -7,6 +7,7 @@ stops it and makes certain that nothing of it is left.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import psutil
 
 from ..errors import UsageError
 from .processes import ProcessFailed, python_environment
-from .status import Pids, Status, is_process, read_status, remove_status, start_time_of
+from .status import Status, read_status, remove_status, start_time_of
 
 UP_S = 90.0
 DOWN_S = 20.0
@@ -73,9 +74,9 @@ def take_down(workdir: Path) -> bool:
         raise UsageError(
             f"the devnet of {workdir} belongs to a running command (process {status.pids.supervisor}): stop that one"
         )
-    parts = _parts(status.pids, status.started)
+    parts = _parts(workdir, status)
     if was_alive:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(status.pids.supervisor).send_signal(signal.SIGTERM)
         _wait_gone(parts, DOWN_S)
     for process in parts:
@@ -89,23 +90,25 @@ def take_down(workdir: Path) -> bool:
     return was_alive
 
 
-def _parts(pids: Pids, started: float) -> list[psutil.Process]:
+def _parts(workdir: Path, status: Status) -> list[psutil.Process]:
     """The devnet's processes that still run, those below them included; a reused process id is not one of them."""
     found: list[psutil.Process] = []
+    pids = status.pids
     for pid in (pids.supervisor, pids.anvil, *pids.ipfs):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            mine = is_process(pid, started) if pid == pids.supervisor else _is_part(process)
+            mine = status.is_alive if pid == pids.supervisor else _is_part(process, workdir)
             if pid and mine:
                 found += [process, *process.children(recursive=True)]
     return list(dict.fromkeys(found))
 
 
-def _is_part(process: psutil.Process) -> bool:
-    """Whether this is a chain or IPFS process of ours, by what it runs."""
+def _is_part(process: psutil.Process, workdir: Path) -> bool:
+    """Whether this is a chain's leash or an IPFS node of this devnet, by its command line."""
     with contextlib.suppress(psutil.AccessDenied):
-        command = " ".join(process.cmdline())
-        return "fedchain.store.node" in command or "leash.py" in command
+        words = process.cmdline()
+        ours = "fedchain.store.node" in words or any(word.endswith("leash.py") for word in words)
+        return ours and any(word.startswith(f"{workdir}{os.sep}") for word in words)
     return False
 
 

@@ -51,7 +51,7 @@ class IpfsPeer:
             name,
             command,
             log=directory.with_suffix(".log"),
-            leashed=kubo is not None,
+            leash=directory if kubo else None,
             environment=environment,
         )
 

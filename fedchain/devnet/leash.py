@@ -1,8 +1,9 @@
-"""Runs one program that must not outlive us: `python -I -S leash.py PARENT_PID PROGRAM ARGUMENT...`.
+"""Runs one program that must not outlive us: `python -I -S leash.py PARENT_PID DIRECTORY PROGRAM ARGUMENT...`.
 
 A process of its own, standard library only, because anvil and Kubo do not watch their parents: it passes a request to
 stop on to the program, ends it when PARENT_PID is no longer this process's parent (kill -9 included), and on Linux has
-the kernel kill the program should the leash itself be killed. Its exit code is the program's.
+the kernel kill the program should the leash itself be killed. The program works in DIRECTORY, by which the leash is
+also known later. Its exit code is the program's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Run until the program ends or the parent is gone."""
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+    parent, directory, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def tie() -> None:
@@ -31,7 +32,7 @@ def main() -> int:
 
     try:
         # The leash has one thread, so running Python between fork and exec is safe here.
-        program = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=tie)
+        program = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, preexec_fn=tie)
     except OSError as error:
         print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
         return 127

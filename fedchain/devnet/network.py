@@ -139,13 +139,15 @@ class Devnet:
             check_free(self._rpc_port, "--rpc-port")
         self.workdir.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
+            # A moment's patience: a process that is just being killed still holds it.
+            self._lock.acquire(timeout=1)
         except filelock.Timeout as error:
             raise UsageError(
                 f"a devnet already runs in {self.workdir}: `fedchain devnet down --workdir {self.workdir}` stops it"
             ) from error
         try:
-            remove_status(self.workdir)
+            # What a killed devnet left may still be ending.
+            take_down(self.workdir)
             if self._fresh:
                 self._wipe()
             self._check_same_chain()

@@ -79,14 +79,14 @@ class ManagedProcess:
         command: Sequence[str],
         *,
         log: Path,
-        leashed: bool,
+        leash: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`leashed`: it does not watch its parent itself and runs on a leash (see `leash`)."""
+        """`leash`: it does not watch its parent itself, and runs on a leash (see `leash`) in this directory."""
         self.name = name
         self.log = log
         self._command = list(command)
-        self._leashed = leashed
+        self._leash = leash
         self._environment = dict(environment) if environment is not None else python_environment()
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -102,8 +102,8 @@ class ManagedProcess:
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old"))
         command = self._command
-        if self._leashed:
-            command = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *command]
+        if self._leash is not None:
+            command = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(self._leash), *command]
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(

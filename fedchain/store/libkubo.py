@@ -15,6 +15,7 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class EmbeddedNode:
         self._gate = threading.Condition()
         self._active = 0
         self._closed = True
+        self._freeing = False
         self._adding = threading.Lock()
         self._ledger: PinLedger
         self._lib: Any = None
@@ -187,17 +189,30 @@ class EmbeddedNode:
 
     def _call(self, kind: str, subject: str, call: Callable[[], int], timeout_s: float) -> int:
         """Run a call that may never return in a thread of its own, one a subject; wait for it in bounded time."""
-        if len(self._calls) >= MAX_WAITING:
-            with self._adding:
-                self._restart(lambda: _delete([]))
+        end = time.monotonic() + timeout_s
+        late = NodeTimeout(f"{kind} {subject}: context deadline exceeded after {timeout_s:g} s")
         with self._gate:
+            if (kind, subject) not in self._calls and len(self._calls) >= MAX_WAITING:
+                if not self._freeing:
+                    self._freeing = True
+                    threading.Thread(target=self._free, daemon=True).start()
+                if not self._gate.wait_for(lambda: len(self._calls) < MAX_WAITING, timeout_s):
+                    raise late
             waiting = self._calls.get((kind, subject))
             if waiting is None:
                 waiting = self._calls[kind, subject] = _Call()
                 threading.Thread(target=self._serve, args=((kind, subject), waiting, call), daemon=True).start()
-        if not waiting.done.wait(timeout_s):
-            raise NodeTimeout(f"{kind} {subject}: context deadline exceeded after {timeout_s:g} s")
+        if not waiting.done.wait(end - time.monotonic()):
+            raise late
         return waiting.result
+
+    def _free(self) -> None:
+        """Restart the node: all calls that hang end with it."""
+        try:
+            with self._adding:
+                self._restart(lambda: _delete([]))
+        finally:
+            self._freeing = False
 
     def _serve(self, key: tuple[str, str], waiting: _Call, call: Callable[[], int]) -> None:
         waiting.result = -100
@@ -209,6 +224,7 @@ class EmbeddedNode:
         finally:
             with self._gate:
                 self._calls.pop(key, None)
+                self._gate.notify_all()
             waiting.done.set()
 
     @contextlib.contextmanager

@@ -88,6 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one command."""
         url = urlsplit(self.path)
         self._query = parse_qs(url.query, keep_blank_values=True)
+        self._begun = False
         command = url.path.removeprefix("/api/v0/")
         try:
             self._check_caller()
@@ -97,8 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
             answer(self)
         except _Refusal as refusal:
             self._refuse(refusal.status, str(refusal))
-        except (NodeError, UploadError, ValueError) as error:
-            self._refuse(500, str(error))
+        except (NodeError, UploadError, ValueError, FileNotFoundError) as error:
+            # Once an answer has begun it can only be broken off: the caller sees that bytes are missing.
+            self.close_connection = True
+            if not self._begun:
+                self._refuse(500, str(error))
 
     def do_GET(self) -> None:
         """Kubo's RPC answers POST only, so that no web page can call it by a link."""
@@ -161,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         cid = self._cid()
         self._make_whole(cid)
         repo = self.server.node.repo
-        root = blocks.parse_block(blocks.read_raw(repo, cid) or b"")
+        root = blocks.parse_block(blocks.path_of(repo, cid).read_bytes())
         offset, length = self._number("offset", 0), self._number("length", root.file_bytes)
         wanted = max(0, min(length, root.file_bytes - offset))
         self._start("text/plain", wanted, {"X-Content-Length": str(wanted)})
@@ -172,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         cid = self._cid()
         if blocks.read_raw(self.server.node.repo, cid) is None:
             self._make_whole(cid)
-        raw = blocks.read_raw(self.server.node.repo, cid) or b""
+        raw = blocks.path_of(self.server.node.repo, cid).read_bytes()
         self._start("application/octet-stream", len(raw), {})
         self.wfile.write(raw)
 
@@ -265,6 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _start(self, kind: str, length: int, headers: dict[str, str], status: int = 200) -> None:
+        self._begun = True
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(length))
