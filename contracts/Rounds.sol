@@ -230,8 +230,9 @@ abstract contract Rounds is Membership {
     }
 
     /// @inheritdoc IFederation
-    function phaseOf(uint32 round) public view override returns (Phase phase) {
-        (phase,) = _phaseOf(round);
+    function phaseOf(uint32 round) public view override returns (Phase) {
+        (Phase phase,) = _phaseOf(round);
+        return phase;
     }
 
     // ---------------------------------------------------------------- checks

@@ -95,12 +95,14 @@ def compile_sources(sources: dict[str, str], solc: Path | None = None) -> dict[s
 
 
 def build(solc: Path | None = None) -> dict[str, Any]:
-    """The artifact, compiled from this checkout's `contracts/`."""
+    """The artifact, compiled from this checkout's `contracts/`; a warning counts as an error. Raises UsageError."""
     try:
         sources = {name: (ROOT / name).read_text(encoding="utf-8") for name in SOURCES}
     except OSError as error:
         raise UsageError(f"the contract's sources are not here; build from a checkout: {error}") from error
     output = compile_sources(sources, solc)
+    if warnings := [error["formattedMessage"] for error in output.get("errors", [])]:
+        raise UsageError("\n".join(warnings))
     compiled = output["contracts"][SOURCES[0]][CONTRACT]
     references = compiled["evm"]["deployedBytecode"].get("immutableReferences", {})
     places = sorted((place["start"], place["length"]) for uses in references.values() for place in uses)

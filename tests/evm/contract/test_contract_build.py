@@ -1,0 +1,149 @@
+"""The committed build: what `contracts/` compiles to, byte for byte, and what a chain then holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import solcx
+
+from fedchain.chain import build
+from fedchain.chain.artifacts import ARTIFACT, load_artifact
+from fedchain.errors import UsageError
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="the npm compiler needs Node")
+EIP_170 = 24_576
+
+Found = Callable[..., Any]
+
+
+@needs_node
+def test_the_sources_compile_to_the_committed_bytes() -> None:
+    assert build.to_text(build.build(build.SHIM)) == ARTIFACT.read_text(encoding="utf-8")
+
+
+@needs_node
+def test_the_contract_is_the_interface_and_nothing_more() -> None:
+    name = "contracts/IFederation.sol"
+    output = build.compile_sources({name: (build.ROOT / name).read_text(encoding="utf-8")}, build.SHIM)
+    contract = [entry for entry in load_artifact().abi if entry["type"] != "constructor"]
+
+    def in_order(abi: list[dict[str, Any]]) -> list[str]:
+        return sorted(json.dumps(entry, sort_keys=True) for entry in abi)
+
+    assert in_order(contract) == in_order(output["contracts"][name]["IFederation"]["abi"])
+
+
+def test_a_warning_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = {"errors": [{"severity": "warning", "formattedMessage": "Warning: Unused local variable."}]}
+    monkeypatch.setattr(build, "compile_sources", lambda sources, solc: output)
+    with pytest.raises(UsageError, match="Unused local variable"):
+        build.build()
+
+
+@needs_node
+def test_the_shim_serves_every_way_to_compile_of_py_solc_x(tmp_path: Path) -> None:
+    assert str(solcx.wrapper.get_solc_version(build.SHIM)) == build.SOLC_VERSION
+    options = {"solc_binary": build.SHIM, "optimize": True, "optimize_runs": 200, "evm_version": "paris"}
+    files = [build.ROOT / name for name in build.SOURCES]
+    wanted = load_artifact()
+    compiled = solcx.compile_files(files, ["abi", "bin"], base_path=build.ROOT, **options)
+    assert compiled["contracts/Federation.sol:Federation"]["bin"] == wanted.bytecode.hex()
+    assert compiled["contracts/Federation.sol:Federation"]["abi"] == list(wanted.abi)
+    source = "pragma solidity ^0.8.28; contract One { function one() external pure returns (uint256) { return 1; } }"
+    one = solcx.compile_source(source, **options)["<stdin>:One"]
+    assert one["hashes"] == {"one()": "901717d1"}
+    with pytest.raises(solcx.exceptions.SolcError, match="Undeclared identifier"):
+        solcx.compile_source(source.replace("return 1", "return two"), ["bin"], **options)
+
+
+@needs_node
+def test_a_source_that_does_not_compile_is_one_readable_error() -> None:
+    with pytest.raises(UsageError, match="ParserError: Expected ';'") as refused:
+        build.compile_sources({"Bad.sol": "contract Bad { uint256 x }"}, build.SHIM)
+    assert len(str(refused.value).splitlines()) < 12
+
+
+def test_the_check_tells_a_changed_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    artifact = json.loads(ARTIFACT.read_text(encoding="utf-8"))
+    committed = tmp_path / "Federation.json"
+    monkeypatch.setattr(build, "ARTIFACT", committed)
+    monkeypatch.setattr(build, "build", lambda: artifact)
+    assert build.main(["--check"]) == 1
+    assert not committed.exists()
+    assert build.main([]) == 0
+    assert build.main(["--check"]) == 0
+    artifact["sources"]["contracts/Rounds.sol"] = "0" * 64
+    assert build.main(["--check"]) == 1
+
+
+def test_a_compiler_that_is_missing_or_another_version_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEDCHAIN_SOLC", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="nowhere, which is no file"):
+        build.find_solc()
+    older = tmp_path / "solc"
+    older.write_text("#!/bin/sh\necho 'Version: 0.8.20+commit.a1b79de6.Linux.g++'\n")
+    older.chmod(0o755)
+    monkeypatch.setenv("FEDCHAIN_SOLC", str(older))
+    assert build.find_solc() == older
+    with pytest.raises(UsageError, match=r"is solc 0\.8\.20; the build is made with 0\.8\.37"):
+        build.build()
+    monkeypatch.delenv("FEDCHAIN_SOLC")
+    monkeypatch.delenv("FEDCHAIN_SOLC_DOWNLOAD", raising=False)
+    monkeypatch.setenv("SOLCX_BINARY_PATH", str(tmp_path))  # where py-solc-x has nothing installed
+    if shutil.which("node"):
+        assert build.find_solc() == build.SHIM
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="no Solidity compiler"):
+        build.find_solc()
+    installed = tmp_path / f"solc-v{build.SOLC_VERSION}"
+    installed.write_text("")
+    assert build.find_solc() == installed
+
+
+def test_the_runtime_code_fits_the_limit_of_eip_170() -> None:
+    assert 0 < len(load_artifact().deployed_bytecode) < EIP_170
+
+
+def test_the_code_on_chain_is_the_build_with_its_terms(found: Found) -> None:
+    artifact = load_artifact()
+    federation = found(5)
+    code = bytearray.fromhex(federation.chain.rpc("eth_getCode", federation.address, "latest")[2:])
+    assert len(code) == len(artifact.deployed_bytecode)
+    assert bytes(code) != artifact.deployed_bytecode
+    assert artifact.matches(bytes(code))
+    places = {i for start, length in artifact.immutable_references for i in range(start, start + length)}
+    outside = next(i for i in range(len(code) // 2, len(code)) if i not in places)
+    code[outside] ^= 1
+    assert not artifact.matches(bytes(code))
+    assert not artifact.matches(b"")
+
+
+def test_the_artifacts_name_is_its_content() -> None:
+    artifact = load_artifact()
+    assert len(artifact.artifact_hash) == 64
+    assert artifact.compiler.startswith(build.SOLC_VERSION)
+    assert artifact.immutable_references == tuple(sorted(artifact.immutable_references))
+
+
+def test_reading_the_build_needs_neither_compiler_nor_web3() -> None:
+    code = (
+        "import sys; from fedchain.chain.artifacts import load_artifact; load_artifact(); "
+        "print(sorted({'web3', 'solcx', 'eth_account'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+def test_the_contract_runs_on_a_chain_without_newer_instructions(found: Found, start_anvil: Callable[..., Any]) -> None:
+    federation = found(3, on=start_anvil("--hardfork", "paris", "--chain-id", "7"), threshold=2, rounds=1)
+    federation.all_enrol().finish_round()
+    assert federation.call("phaseOf", 2) == 8
