@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ChainMismatch, UsageError
+from ..errors import ChainMismatch, TransactionFailed, UsageError
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
 from .options import open_reader, read_password
@@ -144,14 +144,18 @@ def deploy(
     chain_id(Rpc(url), expected_chain_id)
     identity = load_identity(key, read_password(password_file))
     promise = file.with_name(f".{file.name}.journal")
-    with Journal(promise) as journal:
-        founded = found(federation, charter, identity, url, ipfs, expected_chain_id, confirmations, journal)
+    try:
+        with Journal(promise) as journal:
+            founded = found(federation, charter, identity, url, ipfs, expected_chain_id, confirmations, journal)
+    except TransactionFailed:
+        # Refused or reverted: the promise is spent, and the next try must sign anew.
+        _forget(promise)
+        raise
     typer.echo(f"deployed  {founded.address} on chain {founded.chain_id}, block {founded.block}; its code was checked")
     if charter != read_charter(federation):
         _rewrite_charter(federation / "federation.toml", charter)
     write_deployment(file, founded)
-    for leftover in (promise, promise.with_name(promise.name + ".lock")):
-        leftover.unlink(missing_ok=True)
+    _forget(promise)
     typer.echo(f"written   {file}")
     typer.echo(f"next      each member runs: fedchain enrol {federation} --deployment {file} --key KEYSTORE --rpc URL")
 
@@ -347,6 +351,11 @@ def _given(rpc: str | None) -> str:
     if rpc is None:
         raise UsageError("no chain: give --rpc URL, or set FEDCHAIN_RPC")
     return rpc
+
+
+def _forget(promise: Path) -> None:
+    for leftover in (promise, promise.with_name(promise.name + ".lock")):
+        leftover.unlink(missing_ok=True)
 
 
 def _rewrite_charter(file: Path, charter: Charter) -> None:
