@@ -11,12 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..chain.deployment import verify
+from ..chain.reader import Reader
 from ..ports import ChainReader, Logged
 from ..protocol.charter import Charter
 from ..protocol.events import FederationFounded
 from ..protocol.ids import Index, members_of, size_of
 from ..protocol.phase import live_attempt, training_end
 from ..protocol.state import Attempt, FederationState
+from .bundle import Bundle
 from .closing import check_closing
 from .founding import CodeCheck, check_chain, check_charter, check_code, check_genesis
 from .history import History, bond_free_at, replay
@@ -54,11 +57,28 @@ def audit(
 ) -> Report:
     """Audit the federation that `reader` reads, with the objects of `store`.
 
-    `only_round` limits what is fetched to one round; what the log alone tells is always checked whole. Raises
-    ChainUnreachable, ChainMismatch and StoreUnreachable: the auditor's own doors are shut, and nobody is to blame.
+    `code_check` compares the contract's code with the committed build; left out, it is made from a reader that can tell
+    (`chain.reader.Reader`, `Bundle`). `only_round` limits what is fetched to one round; what the log alone tells is
+    always checked whole. `watch` is called as the audit goes on.
+    Raises ChainUnreachable, ChainMismatch and StoreUnreachable: the auditor's own doors are shut, nobody is to blame.
     """
     with tempfile.TemporaryDirectory(prefix="fedchain-audit-") as folder:
-        return _Audit(reader, store, Path(folder), only_round, watch).run(code_check)
+        return _Audit(reader, store, Path(folder), only_round, watch).run(code_check or _code_check_of(reader))
+
+
+def _code_check_of(reader: ChainReader) -> CodeCheck | None:
+    """The comparison that a reader allows, if any."""
+    match reader:
+        case Reader():
+
+            def compare() -> None:
+                verify(reader)
+
+            return compare
+        case Bundle():
+            return reader.code_check()
+        case _:
+            return None
 
 
 class _Audit:

@@ -16,7 +16,6 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..audit import Report
-    from ..audit.founding import CodeCheck
     from ..audit.shelf import Objects
     from ..chain.reader import Reader
     from ..ports import ChainReader
@@ -132,25 +131,20 @@ class _Sources:
             return self._of_chain(IpfsStore(self.ipfs, timeout_s=self.timeout_s), None, only_round, bundle_file)
         with open_bundle(self.bundle) as bundle:
             if self.rpc is None:
-                return _run(bundle, bundle, bundle.code_check(), only_round)
+                return _run(bundle, bundle, only_round)
             return self._of_chain(bundle, bundle.contract, only_round, None)
 
     def _of_chain(
         self, store: Objects, bundled: Address | None, only_round: int | None, bundle_file: Path | None
     ) -> Report:
         from ..audit.bundle import BundleWriter
-        from ..chain.deployment import verify
 
         reader = self._reader(bundled)
-
-        def compare_code() -> None:
-            verify(reader)
-
         if bundle_file is None:
-            return _run(reader, store, compare_code, only_round)
+            return _run(reader, store, only_round)
         writer = BundleWriter(store, bundle_file)
         try:
-            report = _run(reader, writer, compare_code, only_round)
+            report = _run(reader, writer, only_round)
             writer.finish(reader, reader.code_at(), reader.input_of(reader.log()[0].transaction).data)
         finally:
             writer.abandon()
@@ -171,11 +165,11 @@ def _from_environment(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "ENVIRONMENT"
 
 
-def _run(chain: ChainReader, store: Objects, code_check: CodeCheck | None, only_round: int | None) -> Report:
+def _run(chain: ChainReader, store: Objects, only_round: int | None) -> Report:
     from ..audit import audit as audit_federation
 
     with _progress() as watch:
-        return audit_federation(chain, store, code_check=code_check, only_round=only_round, watch=watch)
+        return audit_federation(chain, store, only_round=only_round, watch=watch)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def bundled(play: Any, file: Path, code: bytes | None = None, creation: bytes | 
 
 def offline(file: Path) -> Any:
     with open_bundle(file) as bundle:
-        return audit(bundle, bundle, code_check=bundle.code_check())
+        return audit(bundle, bundle)
 
 
 @pytest.fixture

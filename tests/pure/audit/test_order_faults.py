@@ -59,7 +59,9 @@ def test_a_set_that_too_few_receipts_cover_names_the_aggregator(named: Any) -> N
 
 def test_a_participant_that_never_committed_names_the_aggregator(named: Any, honest: Any) -> None:
     play = honest.edited(AggregateCommitted, {"participants": Bitmap(0b111111)}, round=2)
-    assert (6, 2, named.MEMBERS[1]) in named.found(play.audit())
+    report = play.audit()
+    assert named.found(report) == {(6, 2, named.MEMBERS[1])}
+    assert all(report.rounds[1].check(number).status is Status.NOT_POSSIBLE for number in (7, 8, 9, 10))
 
 
 def test_an_aggregator_out_of_turn_is_named(named: Any, honest: Any) -> None:
@@ -244,6 +246,27 @@ def test_a_bond_taken_back_while_the_run_goes_on_is_named(named: Any, honest: An
     play = honest.copy()
     play.say(BondWithdrawn(Index(3), 10**16, 0), after_s=100_000)
     assert named.found(play.audit()) == {(12, 0, named.MEMBERS[3])}
+
+
+def test_who_leaves_before_the_run_began_may_enrol_again_without_a_fault(named: Any) -> None:
+    class Patient(named.Play):  # type: ignore[misc]
+        def enrol(self, index: int) -> None:
+            # The fourth begins the run: the window has passed. A fifth would come too late.
+            if index == 4:
+                return
+            super().enrol(index)
+            if index == 2:
+                windows = self.charter.windows
+                bond = self.charter.stake.bond_gwei * 10**9
+                self.say(BondWithdrawn(Index(2), bond, 0), after_s=windows.enrol_s + windows.challenge_s)
+                assert 2 not in self.state.members
+                super().enrol(index)
+
+    play = Patient(rounds=1)
+    play.run()
+    report = play.audit()
+    assert report.faults == ()
+    assert [m.enrolled for m in report.members] == [True, True, True, True, False]
 
 
 def test_a_voided_attempt_is_told_and_is_no_fault(named: Any) -> None:
