@@ -13,17 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..protocol.ids import Address, Digest
+from ..protocol.scheme import ACCEPTED, WORDS, place_words, polynomial_seed, public_coefficient
 from .parameters import N, Q
 
 Residues = NDArray[np.uint64]
 """(k, N) uint64: polynomials by their coefficients, each below q unless said otherwise."""
-
-SEED_DOMAIN = b"fedchain polynomials v1"
-WORDS = 4
-"""64-bit words in a SHA-256 digest."""
-
-ACCEPTED = (2**64 // Q) * Q
-"""1046·q: a word below it is uniform mod q; five words in ten thousand are redrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +40,12 @@ class RoundContext:
 
     def words(self) -> bytes:
         """abi.encode(chain id, contract, round, attempt, model digest): five words of 32 bytes."""
-        return b"".join(
-            (
-                self.chain_id.to_bytes(32, "big"),
-                bytes.fromhex(self.contract[2:]).rjust(32, b"\0"),
-                self.round.to_bytes(32, "big"),
-                self.attempt.to_bytes(32, "big"),
-                self.model_digest,
-            )
-        )
+        return place_words(self.chain_id, self.contract, self.round, self.attempt, self.model_digest)
 
     @property
     def seed(self) -> bytes:
         """SHA-256(abi.encode(bytes32("fedchain polynomials v1"), chain id, contract, round, attempt, model digest))."""
-        return hashlib.sha256(SEED_DOMAIN.ljust(32, b"\0") + self.words()).digest()
+        return polynomial_seed(self.words())
 
 
 _PLACES = tuple(group.to_bytes(4, "big") + bytes(4) for group in range(N // WORDS))
@@ -80,18 +66,6 @@ def public_polynomials(seed: bytes, first: int, count: int) -> Residues:
         digests += [sha256(prefix + place).digest() for place in _PLACES]
     words = np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64).reshape(count, N)
     for row, j in np.argwhere(words >= np.uint64(ACCEPTED)):
-        words[row, j] = _redrawn(seed, first + int(row), int(j))
+        words[row, j] = public_coefficient(seed, first + int(row), int(j))
     words %= np.uint64(Q)
     return words
-
-
-def _redrawn(seed: bytes, k: int, j: int) -> int:
-    group, word = divmod(j, WORDS)
-    retry = 0
-    while True:
-        retry += 1
-        place = k.to_bytes(4, "big") + group.to_bytes(4, "big") + retry.to_bytes(4, "big")
-        digest = hashlib.sha256(seed + place).digest()
-        value = int.from_bytes(digest[8 * word : 8 * word + 8], "big")
-        if value < ACCEPTED:
-            return value

@@ -26,10 +26,11 @@ from fedchain.crypto import (
 from fedchain.crypto.dealing import Place
 from fedchain.crypto.packing import pack_residues
 from fedchain.crypto.parameters import LEAF_RESIDUES, Q
-from fedchain.crypto.seed import ACCEPTED, public_polynomials
+from fedchain.crypto.seed import public_polynomials
 from fedchain.crypto.upload import deal_with
 from fedchain.protocol.ids import Address, Digest, Index
 from fedchain.protocol.merkle import hash_leaf, prove, root_of
+from fedchain.protocol.scheme import ACCEPTED
 
 FOLDER = Path(__file__).parent
 CONTEXT = RoundContext(31337, Address("0x" + "fe" * 20), 3, 1, Digest(bytes(range(32))))

@@ -11,8 +11,9 @@ import pytest
 
 from fedchain.crypto import RoundContext
 from fedchain.crypto.parameters import DELTA, PLAIN_MODULUS, N, Q
-from fedchain.crypto.seed import ACCEPTED, public_polynomials
+from fedchain.crypto.seed import public_polynomials
 from fedchain.protocol.ids import Address, Digest
+from fedchain.protocol.scheme import ACCEPTED
 
 CONTEXT = RoundContext(1, Address("0x" + "0a" * 20), 7, 2, Digest(bytes([9]) * 32))
 
