@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 /// @title A federation: several members train one model, and nobody sees another's update.
 /// @notice The specification of the contract. Clause numbers (P1 …) are those of docs/protocol.md. Nobody owns it: after
 /// deployment the deployer has no power. Phases are derived from counts and deadlines; no transaction "moves" a round.
+/// Whoever signs a wrong number loses its bond to whoever proves it in one transaction (R1–R5).
 /// @dev Members are named by their index in the founders' list; bit i of every bitmap is member i. A CID travels as the
 /// 32-byte SHA-256 digest inside a CIDv0. All windows are seconds, all times block timestamps.
 interface IFederation {
@@ -45,6 +46,7 @@ interface IFederation {
         uint32 weight;
         bool enrolled;
         bool withdrawn;
+        bool slashed;
     }
 
     /// @notice One attempt at the round under way, or the attempt that closed an earlier round.
@@ -70,10 +72,29 @@ interface IFederation {
 
     struct Result {
         uint8 member;
+        uint128 openers; // whose openings the key sum was interpolated from
         bytes32 keySumRoot;
         bytes32 resultRoot;
         bytes32 modelDigest; // 0: none yet
         bytes32 modelCid;
+    }
+
+    /// @notice One line of an attempt's list of commitments, or of a group's list of openings. A challenger hands the whole
+    /// list back, in the order in which its lines came (the log's); the contract compares its running digest.
+    struct Line {
+        uint8 index;
+        bytes32 word; // what each challenge says
+    }
+
+    /// @notice What a shareholder signs off chain (EIP-712) when it opens a locked set. The domain is
+    /// ("fedchain", "1", chain id, this contract); the type is this struct's, named Opening:
+    /// "Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root)".
+    struct OpeningStatement {
+        uint32 round;
+        uint32 attempt;
+        uint16 group;
+        uint128 participants;
+        bytes32 root;
     }
 
     // ---------------------------------------------------------------- events (past tense, right after the change)
@@ -93,6 +114,7 @@ interface IFederation {
         uint32 attempt,
         uint16 group,
         uint8 indexed index,
+        uint128 openers,
         bytes32 keySumRoot,
         bytes32 resultRoot,
         bytes32 modelDigest,
@@ -100,6 +122,16 @@ interface IFederation {
     );
     event StopVoted(uint32 indexed round, uint8 indexed index);
     event BondWithdrawn(uint8 indexed index, uint256 amount);
+    // Challenges: what falls is told first, then who was slashed for it; a liar that has no bond left is not slashed again.
+    event AggregateRefuted(uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index);
+    event ResultRefuted(uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index);
+    event MemberSlashed(
+        uint8 indexed index, address indexed challenger, uint32 round, uint8 rule, uint256 burnt, uint256 reward
+    ); // rule: 1 to 5 for R1 to R5
+    event AggregateRestated(
+        uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index, bytes32 root, bytes32 cid
+    );
+    event RewardWithdrawn(address indexed account, uint256 amount);
 
     // ---------------------------------------------------------------- errors
 
@@ -130,7 +162,16 @@ interface IFederation {
     error FederationNotCovered(uint256 receipts, uint256 threshold);
     error FederationCensored(uint128 missing);
     error FederationAlreadyOpened();
+    error FederationBadOpeners(uint128 openers);
     error FederationAlreadyVoted();
+    // challenges
+    error FederationSlashed(uint8 index); // a slashed member is not heard
+    error FederationHonest(); // the statement holds against this evidence
+    error FederationBadEvidence(bytes32 what); // the evidence is not about what is on record
+    error FederationNoStatement(); // nothing on record that could be judged, or restated
+    error FederationAlreadySlashed(uint8 index); // nothing is left to take, and nothing else would follow
+    error FederationChallengeOver(uint256 since); // bonds are free
+    // bonds
     error FederationBondLocked(uint256 until); // the largest number while nobody can know
     error FederationNothingToWithdraw();
     error FederationTransferFailed();
@@ -145,6 +186,7 @@ interface IFederation {
     /// @notice A member takes its bond back once the run is finished and the challenge window has passed; a founder's bond is
     /// also free when the run never began and the enrolment deadline has passed by the challenge window. Who leaves before
     /// the run begins is no longer enrolled, and may enrol again.
+    /// A slashed member has no bond.
     function withdrawBond() external;
 
     // ---------------------------------------------------------------- a round
@@ -169,10 +211,13 @@ interface IFederation {
     function publishOpening(uint32 round, uint32 attempt, uint16 group, bytes32 root, bytes32 cid) external;
 
     /// @notice P5. Posts the opened result and the new global model, and closes the round. Phase Closing, any member.
+    /// `openers` are the t members whose openings the key sum was interpolated from, each with a published opening
+    /// (FederationBadOpeners otherwise): with them the key sum is a fact that the contract can check (R2).
     function commitResult(
         uint32 round,
         uint32 attempt,
         uint16 group,
+        uint128 openers,
         bytes32 keySumRoot,
         bytes32 resultRoot,
         bytes32 modelDigest,
@@ -184,6 +229,92 @@ interface IFederation {
     /// finished.
     function voteToStop(uint32 round) external;
 
+    // ---------------------------------------------------------------- challenges (R1–R5)
+    //
+    // Any account may challenge, in one transaction, while the bonds are there: until the challenge window after the run's end
+    // (FederationChallengeOver). A challenge against an honest statement always reverts (FederationHonest), and so does
+    // evidence about anything but what is on record (FederationBadEvidence).
+    //
+    // Evidence. A *proof* is a leaf and its path: 16 words with the leaf's 64 residues, uint64 little-endian, then `depth` siblings,
+    // lowest first. `proofs` are proofs of equal length, one after another. depth = ceil(log2(leaves)); ciphertexts, aggregates
+    // and results have ceil(modelSize / 128) leaves, openings and key sums 32.
+    //
+    // Verdict. The liar's bond goes: half is burnt (sent to 0x…dEaD, with the odd wei), half is credited to the challenger
+    // (withdrawReward). A slashed member is not heard again, and its turns pass. It is still counted, as everyone is, until the round
+    // ends: phases never move backwards within a round. What it has said before counts as said.
+
+    /// @notice R1. A residue of the aggregate on record is not the sum mod q of the participants' residues there (or not below q).
+    /// The aggregate is cleared and its author slashed. The set stays locked; `restateAggregate` fills the gap.
+    /// @param leaf which leaf, below ceil(modelSize / 128)
+    /// @param commits all commitments of the attempt that was locked; `word` is the shares root of a participant's upload,
+    /// and the commitment of anyone else. (A participant's ciphertext root follows from its proof, and with it its commitment.)
+    /// @param proofs the aggregate's leaf, then that leaf of each participant's ciphertext, in the order of `commits`
+    function challengeAggregate(uint32 round, uint16 group, uint64 leaf, Line[] calldata commits, bytes32[] calldata proofs)
+        external;
+
+    /// @notice R2. An element of the key sum on record is not what the openers' openings give there: their Lagrange combination
+    /// at 0 (member i at x = i + 1) mod 65521. The result falls and its author is slashed.
+    /// @param leaf which leaf, below 32
+    /// @param openings all openings of the group; `word` is 0 for an opener (its root follows from its proof), else the root
+    /// @param proofs the key sum's leaf, then that leaf of each opener's opening, in the order of `openings`
+    function challengeKeySum(uint32 round, uint16 group, uint64 leaf, Line[] calldata openings, bytes32[] calldata proofs)
+        external;
+
+    /// @notice R3. A coefficient of the result on record is not the decoding of C + a·S there, or its noise is out of bounds.
+    /// With v = C_k + (a·S)_k mod q, m = ⌊(v + 501) / 1002⌋ mod 2^44 and e = v − 1002·m mod q, nearest to zero, the result stands
+    /// if its residue is m, e² ≤ 2100·|U|, and every |S_j| ≤ 42·|U|. C is what the commitments give, never what the aggregator said
+    /// of it: nobody is judged by another's statement. The result falls and its author is slashed.
+    /// @param coefficient k, below 64·ceil(modelSize / 128): coefficient k mod 2048 of polynomial k / 2048
+    /// @param keySum S as an opening is stored: 2048 elements mod 65521, two bytes each, little-endian
+    /// @param commits as for R1
+    /// @param proofs the result's leaf that holds k, then that leaf of each participant's ciphertext, in the order of `commits`
+    function challengeResult(
+        uint32 round,
+        uint16 group,
+        uint64 coefficient,
+        bytes calldata keySum,
+        Line[] calldata commits,
+        bytes32[] calldata proofs
+    ) external;
+
+    /// @notice R4. A committed ciphertext holds a residue that is not below q. Its member is slashed; the sum mod q is still a
+    /// fact, so nothing else falls. Any attempt that holds commitments, void ones too.
+    /// @param index the member
+    /// @param commits all commitments of the attempt; `word` is the shares root of that member's upload, and the commitment of
+    /// anyone else
+    /// @param proof the leaf of that member's ciphertext
+    function challengeResidue(
+        uint32 round,
+        uint32 attempt,
+        uint8 index,
+        uint64 leaf,
+        Line[] calldata commits,
+        bytes32[] calldata proof
+    ) external;
+
+    /// @notice R5. One member signed two openings of one (round, attempt, group) that differ in set or root. It is slashed. (Two
+    /// attempts are no conflict: after a rollback a round is opened again, on another model.)
+    /// @param firstSignature r ‖ s ‖ v, 65 bytes
+    function challengeEquivocation(
+        OpeningStatement calldata first,
+        bytes calldata firstSignature,
+        OpeningStatement calldata second,
+        bytes calldata secondSignature
+    ) external;
+
+    /// @notice After R1: posts the sum over the locked set anew. Any member that is not slashed, in any round up to the current
+    /// one whose aggregate was refuted (FederationNoStatement otherwise); it is liable for it as the aggregator was. No phase
+    /// depends on it.
+    function restateAggregate(uint32 round, uint16 group, bytes32 root, bytes32 cid) external;
+
+    /// @notice Pays the sender what its challenges earned.
+    function withdrawReward() external;
+
+    // After R2 or R3 on round r the model is rolled back: every result from r on has fallen, the current round is r, in phase
+    // Closing (its set stays locked, its openings stay), and a run that was finished goes on. Later rounds are forgotten. When one
+    // begins again, it begins afresh: no votes, and an attempt number one higher than the newest of the forgotten ones (for the
+    // round that was current, than its live attempt).
+
     // ---------------------------------------------------------------- views
 
     function terms() external view returns (Terms memory);
@@ -194,24 +325,43 @@ interface IFederation {
 
     function enrolled() external view returns (uint128);
 
+    /// @notice Who counts as everyone in the current round: the enrolled, less those slashed before it began. The order of
+    /// rotation. Void attempts change nothing about it.
+    function standing() external view returns (uint128);
+
+    function slashed() external view returns (uint128);
+
+    /// @notice What slashing has burnt so far, in wei.
+    function burnt() external view returns (uint256);
+
+    /// @notice What `withdrawReward` would pay to `account`.
+    function rewardOf(address account) external view returns (uint256);
+
+    /// @notice The contract that judges evidence (Judge.sol), deployed by this one's constructor.
+    function judge() external view returns (address);
+
     /// @notice The least size of a participant set: max(3, t+1).
     function minParticipants() external view returns (uint256);
 
     /// @notice The round under way, from 1; rounds + 1 once all are closed.
     function currentRound() external view returns (uint32);
 
-    /// @notice The phase of `round` now, derived. Twin: phase_of().
+    /// @notice The phase of `round` now, derived. Twin: phase_of(). The run is finished when all rounds are closed, when t voted to
+    /// stop, or when too few are left to go on: no set is locked and fewer than max(3, t+1) enrolled members are not slashed; or
+    /// a set is locked, and fewer than t of those have opened or still may, or nobody is left to close. Once a set is locked
+    /// the round is in Opening or Closing, whoever counts by then.
     function phaseOf(uint32 round) external view returns (Phase);
 
     /// @notice The live attempt of the current round, or the attempt that closed an earlier one. Twin: live_attempt().
     /// While enrolling nothing has begun: startedAt is 0. A round that is not under way yet is FederationWrongRound.
     function roundAt(uint32 round) external view returns (RoundView memory);
 
-    /// @notice Whose turn it is to aggregate now, in phase Aggregating; before, whose turn is first. Twin: aggregator_of().
+    /// @notice Whose turn it is to aggregate now, in phase Aggregating; before, whose turn is first; once a set is locked, who
+    /// stands for its sum. Twin: aggregator_of().
     function aggregatorNow() external view returns (uint8);
 
     /// @notice The running digest of an attempt's commitments, in the order in which they came: 0 before the first, then
-    /// keccak256(abi.encode(before, index, commitment, ciphertextCid, sharesCid)).
+    /// keccak256(abi.encode(before, index, commitment)). CIDs say where, not what: they stand in the events alone.
     /// @dev One word an attempt instead of one an update: who challenges hands the list (the log) back, and the contract
     /// compares. So every statement of every attempt can be proven for as long as there are bonds.
     function commitmentsOf(uint32 round, uint32 attempt) external view returns (bytes32);
@@ -219,18 +369,20 @@ interface IFederation {
     /// @notice The updates that a member's receipt holds to be whole; 0 in an attempt that came to nothing.
     function receiptOf(uint32 round, uint32 attempt, uint8 index) external view returns (uint128);
 
+    /// @notice The sum on record; participants are 0 before the lock, root and cid 0 also between R1 and `restateAggregate`.
     function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory);
 
     /// @notice The running digest of a group's openings: 0 before the first, then
-    /// keccak256(abi.encode(before, index, root, cid)).
+    /// keccak256(abi.encode(before, index, root)).
     function openingsOf(uint32 round, uint16 group) external view returns (bytes32);
 
+    /// @notice The result on record; all 0 before it, and after it has fallen.
     function resultOf(uint32 round, uint16 group) external view returns (Result memory);
 
     /// @notice The model that stands: the last result's, or the genesis model.
     function model() external view returns (bytes32 digest, bytes32 cid);
 
     // ---------------------------------------------------------------- room for what comes later
-    // Challenges (R1–R5), slashing, members' votes, group testing and groups (P5, P6) join this interface; everything they
-    // need to judge is already keyed by (round, group), and every statement already names its author.
+    // Demands for availability, members' votes, group testing and groups (P5, P6) join this interface; everything is already
+    // keyed by (round, group), and every statement already names its author.
 }
