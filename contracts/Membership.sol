@@ -3,19 +3,24 @@ pragma solidity ^0.8.28;
 
 import {IFederation} from "./IFederation.sol";
 
-/// @title Who takes part, and what each has at stake: founders, enrolment, bonds.
+/// @title Who takes part, and what each has at stake: founders, enrolment, bonds, slashing, rewards.
 /// @dev The terms live in the code (immutables), so that reading them costs no storage access. What a round may do with a
-/// member is for Rounds.sol; this contract asks it two things only: the phase, and when bonds are free.
+/// member is for Rounds.sol; this contract asks it two things only: the phase, and when bonds are free. All money that it holds
+/// is bonds and rewards: each has one way out, and a slash turns the one into the other.
 abstract contract Membership is IFederation {
     /// @dev Founders a federation may have: two fields of the encrypted sum carry 64 members, and bitmaps and loops end there.
     uint256 internal constant MAX_MEMBERS = 64;
     uint256 internal constant MIN_MEMBERS = 3;
+    /// @dev Beyond any model, and what 32 bits can count polynomials of. Twin: MAX_PARAMETERS.
+    uint256 private constant MAX_MODEL_SIZE = 2 ** 40;
+    /// @dev Nobody has its key: what is sent there is gone.
+    address private constant BURNT = 0x000000000000000000000000000000000000dEaD;
 
     bytes32 private immutable _charterDigest;
     bytes32 private immutable _charterCid;
     bytes32 private immutable _genesisDigest;
     bytes32 private immutable _genesisCid;
-    uint64 private immutable _modelSize;
+    uint64 internal immutable _modelSize;
     uint96 private immutable _bond;
 
     uint256 internal immutable _rounds;
@@ -37,10 +42,16 @@ abstract contract Membership is IFederation {
 
     mapping(address account => uint256) private _indexPlusOne;
     mapping(uint256 index => Founder) private _founders;
+    mapping(address account => uint256) private _rewards;
 
-    // Last here, so that the first words of Rounds.sol share their slot: every statement reads them together.
-    uint64 private _enrolled;
     uint64 private _withdrawn;
+    uint40 private _lastSlashAt;
+    uint152 private _burnt;
+
+    // Last here, so that the first words of Rounds.sol share their slot: every statement reads them together. Who is enrolled is
+    // in the one or the other: a slashed member leaves _standing when the next round begins.
+    uint64 private _standing;
+    uint64 private _slashed;
     uint40 private _lastEnrolAt;
 
     constructor(Terms memory terms_, address[] memory founders) {
@@ -61,7 +72,7 @@ abstract contract Membership is IFederation {
         if (terms_.charterCid == 0) revert FederationBadTerms("charterCid");
         if (terms_.genesisDigest == 0) revert FederationBadTerms("genesisDigest");
         if (terms_.genesisCid == 0) revert FederationBadTerms("genesisCid");
-        if (terms_.modelSize == 0) revert FederationBadTerms("modelSize");
+        if (terms_.modelSize == 0 || terms_.modelSize > MAX_MODEL_SIZE) revert FederationBadTerms("modelSize");
         // The round after the last one has a number too.
         if (terms_.rounds == 0 || terms_.rounds == type(uint32).max) revert FederationBadTerms("rounds");
         if (terms_.enrolWindow == 0) revert FederationBadTerms("enrolWindow");
@@ -92,14 +103,14 @@ abstract contract Membership is IFederation {
         uint256 index = _founderIndex(msg.sender);
         Phase phase = phaseOf(currentRound());
         if (phase != Phase.Enrolling) revert FederationWrongPhase(phase);
-        if (_enrolled & _bit(index) != 0) revert FederationAlreadyEnrolled(msg.sender);
+        if (_standing & _bit(index) != 0) revert FederationAlreadyEnrolled(msg.sender);
         if (msg.value != _bond) revert FederationWrongBond(_bond, msg.value);
         if (encryptionKey == 0) revert FederationBadEncryptionKey();
         if (weight == 0) revert FederationBadWeight();
 
         _founders[index].weight = weight;
         _founders[index].encryptionKey = encryptionKey;
-        _enrolled |= _bit(index);
+        _standing |= _bit(index);
         _lastEnrolAt = uint40(block.timestamp);
         emit MemberEnrolled(uint8(index), msg.sender, encryptionKey, weight);
     }
@@ -108,21 +119,29 @@ abstract contract Membership is IFederation {
     function withdrawBond() external {
         uint256 index = _founderIndex(msg.sender);
         uint64 bit = _bit(index);
-        if (_enrolled & ~_withdrawn & bit == 0) revert FederationNothingToWithdraw();
+        if (enrolled() & ~(_withdrawn | _slashed) & bit == 0) revert FederationNothingToWithdraw();
         uint256 until = _bondFreeAt();
         if (block.timestamp < until) revert FederationBondLocked(until);
 
         if (phaseOf(currentRound()) == Phase.Enrolling) {
             // Nobody may take part without a stake: who leaves before the run begins is a founder again, no more.
-            _enrolled &= ~bit;
+            _standing &= ~bit;
             delete _founders[index].weight;
             delete _founders[index].encryptionKey;
         } else {
             _withdrawn |= bit;
         }
         emit BondWithdrawn(uint8(index), _bond);
-        (bool sent,) = msg.sender.call{value: _bond}("");
-        if (!sent) revert FederationTransferFailed();
+        _pay(msg.sender, _bond);
+    }
+
+    /// @inheritdoc IFederation
+    function withdrawReward() external {
+        uint256 amount = _rewards[msg.sender];
+        if (amount == 0) revert FederationNothingToWithdraw();
+        delete _rewards[msg.sender];
+        emit RewardWithdrawn(msg.sender, amount);
+        _pay(msg.sender, amount);
     }
 
     /// @inheritdoc IFederation
@@ -156,14 +175,35 @@ abstract contract Membership is IFederation {
             account: founder.account,
             encryptionKey: founder.encryptionKey,
             weight: founder.weight,
-            enrolled: index < _founderCount && _enrolled & _bit(index) != 0,
-            withdrawn: index < _founderCount && _withdrawn & _bit(index) != 0
+            enrolled: index < _founderCount && enrolled() & _bit(index) != 0,
+            withdrawn: index < _founderCount && _withdrawn & _bit(index) != 0,
+            slashed: index < _founderCount && _slashed & _bit(index) != 0
         });
     }
 
     /// @inheritdoc IFederation
     function enrolled() public view returns (uint128) {
-        return _enrolled;
+        return _standing | _slashed;
+    }
+
+    /// @inheritdoc IFederation
+    function standing() public view returns (uint128) {
+        return _standing;
+    }
+
+    /// @inheritdoc IFederation
+    function slashed() public view returns (uint128) {
+        return _slashed;
+    }
+
+    /// @inheritdoc IFederation
+    function burnt() external view returns (uint256) {
+        return _burnt;
+    }
+
+    /// @inheritdoc IFederation
+    function rewardOf(address account) external view returns (uint256) {
+        return _rewards[account];
     }
 
     /// @inheritdoc IFederation
@@ -184,18 +224,56 @@ abstract contract Membership is IFederation {
         return _lastEnrolAt;
     }
 
+    function _lastSlash() internal view returns (uint256) {
+        return _lastSlashAt;
+    }
+
+    /// @dev The members that are heard: enrolled, and never slashed.
+    function _heard() internal view returns (uint256) {
+        return _standing & ~_slashed;
+    }
+
+    /// @dev A round begins: who was slashed before does not count in it.
+    function _settle() internal {
+        _standing &= ~_slashed;
+    }
+
+    /// @dev Takes the bond of a member that is not slashed yet: half is burnt, else a liar that catches itself would lose nothing;
+    /// the other half waits for the challenger, who may be a contract that refuses it. Nothing is called but an address without code.
+    function _slash(uint8 index, uint32 round, uint8 rule) internal {
+        uint256 reward = _bond / 2;
+        uint256 burning = _bond - reward;
+        _slashed |= _bit(index);
+        _lastSlashAt = uint40(block.timestamp);
+        _burnt += uint152(burning);
+        _rewards[msg.sender] += reward;
+        emit MemberSlashed(index, msg.sender, round, rule, burning, reward);
+        _pay(BURNT, burning);
+    }
+
+    function _pay(address account, uint256 amount) private {
+        (bool sent,) = account.call{value: amount}("");
+        if (!sent) revert FederationTransferFailed();
+    }
+
     function _genesis() internal view returns (bytes32 digest, bytes32 cid) {
         return (_genesisDigest, _genesisCid);
     }
 
-    /// @dev The sender's index; only a founder that has enrolled is a member.
+    /// @dev The sender's index; only a founder that has enrolled is a member, and a slashed one is not heard.
     function _memberIndex(address account) internal view returns (uint8) {
         uint256 index = _founderIndex(account);
-        if (_enrolled & _bit(index) == 0) revert FederationNotMember(account);
+        uint64 bit = _bit(index);
+        if (_slashed & bit != 0) revert FederationSlashed(uint8(index));
+        if (_standing & bit == 0) revert FederationNotMember(account);
         return uint8(index);
     }
 
-    function _founderIndex(address account) private view returns (uint256) {
+    function _accountOf(uint256 index) internal view returns (address) {
+        return _founders[index].account;
+    }
+
+    function _founderIndex(address account) internal view returns (uint256) {
         uint256 indexPlusOne = _indexPlusOne[account];
         if (indexPlusOne == 0) revert FederationNotMember(account);
         return indexPlusOne - 1;

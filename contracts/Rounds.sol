@@ -16,6 +16,7 @@ abstract contract Rounds is Membership {
         uint40 lastCommitAt;
         uint64 committed;
         uint64 stopVotes;
+        bool locked; // a participant set is
     }
 
     /// @dev What was said in one attempt before a set is locked. A receipt is kept as its complaints, the committed updates
@@ -27,12 +28,14 @@ abstract contract Rounds is Membership {
         uint64[MAX_MEMBERS] complaints;
     }
 
-    /// @dev What was said about one group of one round. Its set is locked once for ever, so it needs no attempt number.
+    /// @dev What was said about one group of one round. Its set is locked once for ever, so it needs no attempt number. The result
+    /// is one only while the round is closed: who rolls back need not clear it.
     struct Group {
         uint64 participants;
         uint64 opened;
         uint8 aggregator;
         uint8 closer;
+        uint64 openers;
         bytes32 aggregateRoot;
         bytes32 aggregateCid;
         bytes32 openings;
@@ -68,7 +71,7 @@ abstract contract Rounds is Membership {
         live.committed |= _bit(index);
         _attempts[round] = live;
         Statements storage said = _statements[round][attempt];
-        said.commitments = keccak256(abi.encode(said.commitments, index, commitment, ciphertextCid, sharesCid));
+        said.commitments = keccak256(abi.encode(said.commitments, index, commitment));
         emit UpdateCommitted(round, attempt, index, commitment, ciphertextCid, sharesCid);
     }
 
@@ -101,6 +104,7 @@ abstract contract Rounds is Membership {
         if (root == 0 || cid == 0) revert FederationEmptyDigest();
         _checkParticipants(live, participants);
 
+        _attempts[round].locked = true;
         Group storage locked = _groups[round][group];
         locked.participants = uint64(participants);
         locked.aggregator = index;
@@ -118,7 +122,7 @@ abstract contract Rounds is Membership {
         if (locked.opened & _bit(index) != 0) revert FederationAlreadyOpened();
 
         locked.opened |= _bit(index);
-        locked.openings = keccak256(abi.encode(locked.openings, index, root, cid));
+        locked.openings = keccak256(abi.encode(locked.openings, index, root));
         emit OpeningPublished(round, attempt, group, index, root, cid);
     }
 
@@ -127,6 +131,7 @@ abstract contract Rounds is Membership {
         uint32 round,
         uint32 attempt,
         uint16 group,
+        uint128 openers,
         bytes32 keySumRoot,
         bytes32 resultRoot,
         bytes32 modelDigest,
@@ -135,16 +140,33 @@ abstract contract Rounds is Membership {
         (uint8 index,) = _admit(round, attempt, Phase.Closing, Phase.Closing);
         _checkGroup(group);
         if (keySumRoot == 0 || resultRoot == 0 || modelDigest == 0 || modelCid == 0) revert FederationEmptyDigest();
-
         Group storage locked = _groups[round][group];
+        if (openers & ~uint128(locked.opened) != 0 || _sizeOf(openers) != _threshold) {
+            revert FederationBadOpeners(openers);
+        }
+
         locked.closer = index;
+        locked.openers = uint64(openers);
         locked.keySumRoot = keySumRoot;
         locked.resultRoot = resultRoot;
         locked.modelDigest = modelDigest;
         locked.modelCid = modelCid;
-        _round = round + 1;
-        _attempts[round + 1].startedAt = uint40(block.timestamp);
-        emit ResultCommitted(round, attempt, group, index, keySumRoot, resultRoot, modelDigest, modelCid);
+        _begin(round + 1);
+        emit ResultCommitted(round, attempt, group, index, openers, keySumRoot, resultRoot, modelDigest, modelCid);
+    }
+
+    /// @inheritdoc IFederation
+    function restateAggregate(uint32 round, uint16 group, bytes32 root, bytes32 cid) external {
+        uint8 index = _memberIndex(msg.sender);
+        _checkBondsHeld();
+        Group storage locked = _lockedGroup(round, group);
+        if (locked.aggregateRoot != 0) revert FederationNoStatement();
+        if (root == 0 || cid == 0) revert FederationEmptyDigest();
+
+        locked.aggregator = index;
+        locked.aggregateRoot = root;
+        locked.aggregateCid = cid;
+        emit AggregateRestated(round, _attempts[round].attempt, group, index, root, cid);
     }
 
     /// @inheritdoc IFederation
@@ -190,7 +212,8 @@ abstract contract Rounds is Membership {
     /// @inheritdoc IFederation
     function aggregatorNow() external view returns (uint8) {
         if (_startOfRun() == 0) revert FederationWrongPhase(Phase.Enrolling);
-        return _aggregatorOf(_liveAttempt());
+        Attempt memory live = _liveAttempt();
+        return live.locked ? _groups[_round][0].aggregator : _aggregatorOf(live);
     }
 
     /// @inheritdoc IFederation
@@ -201,32 +224,40 @@ abstract contract Rounds is Membership {
     /// @inheritdoc IFederation
     function receiptOf(uint32 round, uint32 attempt, uint8 index) external view returns (uint128) {
         Statements storage said = _statements[round][attempt];
-        if (index >= MAX_MEMBERS || said.received & _bit(index) == 0 || attempt != _attempts[round].attempt) return 0;
+        if (index >= MAX_MEMBERS || said.received & _bit(index) == 0) return 0;
+        if (round > _round || attempt != _attempts[round].attempt) return 0;
         return _attempts[round].committed ^ said.complaints[index];
     }
 
     /// @inheritdoc IFederation
-    function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory) {
+    function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory aggregate) {
+        if (round > _round) return aggregate;
         Group storage locked = _groups[round][group];
         return Aggregate(locked.aggregator, locked.participants, locked.aggregateRoot, locked.aggregateCid);
     }
 
     /// @inheritdoc IFederation
     function openingsOf(uint32 round, uint16 group) external view returns (bytes32) {
-        return _groups[round][group].openings;
+        return round > _round ? bytes32(0) : _groups[round][group].openings;
     }
 
     /// @inheritdoc IFederation
-    function resultOf(uint32 round, uint16 group) external view returns (Result memory) {
+    function resultOf(uint32 round, uint16 group) external view returns (Result memory result) {
+        if (round >= _round) return result;
         Group storage locked = _groups[round][group];
-        return Result(locked.closer, locked.keySumRoot, locked.resultRoot, locked.modelDigest, locked.modelCid);
+        return Result({
+            member: locked.closer,
+            openers: locked.openers,
+            keySumRoot: locked.keySumRoot,
+            resultRoot: locked.resultRoot,
+            modelDigest: locked.modelDigest,
+            modelCid: locked.modelCid
+        });
     }
 
     /// @inheritdoc IFederation
     function model() external view returns (bytes32 digest, bytes32 cid) {
-        if (_round == 1) return _genesis();
-        Group storage locked = _groups[_round - 1][0];
-        return (locked.modelDigest, locked.modelCid);
+        return _modelBefore(_round);
     }
 
     /// @inheritdoc IFederation
@@ -276,6 +307,57 @@ abstract contract Rounds is Membership {
         if (agreed & ~participants != 0) revert FederationCensored(agreed & ~participants);
     }
 
+    /// @dev Whoever makes a statement, or judges one, does so while there is something at stake.
+    function _checkBondsHeld() internal view {
+        if (_startOfRun() == 0) revert FederationNoStatement();
+        uint256 until = _bondFreeAt();
+        if (block.timestamp >= until) revert FederationChallengeOver(until);
+    }
+
+    // ---------------------------------------------------------------- what challenges judge, and change
+
+    /// @dev The record of a group whose set is locked, of a round that is not forgotten.
+    function _lockedGroup(uint32 round, uint16 group) internal view returns (Group storage locked) {
+        _checkGroup(group);
+        locked = _groups[round][group];
+        if (round > _round || locked.participants == 0) revert FederationNoStatement();
+    }
+
+    /// @dev The attempt that was locked in a round that is not forgotten.
+    function _lockedAttempt(uint32 round) internal view returns (uint32) {
+        return _attempts[round].attempt;
+    }
+
+    function _commitmentsOf(uint32 round, uint32 attempt) internal view returns (bytes32) {
+        return _statements[round][attempt].commitments;
+    }
+
+    /// @dev The model that members train from in `round`, which is not forgotten.
+    function _modelBefore(uint32 round) internal view returns (bytes32 digest, bytes32 cid) {
+        if (round == 1) return _genesis();
+        Group storage locked = _groups[round - 1][0];
+        return (locked.modelDigest, locked.modelCid);
+    }
+
+    /// @dev The results from `round` on fall; later rounds are forgotten. What they held is cleared when they begin again: no loop
+    /// over rounds, so that no run is too long to be rolled back.
+    function _rollBack(uint32 round) internal {
+        // Members may have prepared statements for the live attempt: it is not begun again on another model.
+        _attempts[_round].attempt = _liveAttempt().attempt;
+        _round = round;
+    }
+
+    /// @dev A round begins, for the first time or again.
+    function _begin(uint32 round) private {
+        Attempt storage attempt = _attempts[round];
+        bool again = attempt.startedAt != 0;
+        uint32 number = again ? attempt.attempt + 1 : 0;
+        _attempts[round] = Attempt(number, uint40(block.timestamp), 0, 0, 0, false);
+        if (again) delete _groups[round][0];
+        _round = round;
+        _settle();
+    }
+
     // ---------------------------------------------------------------- derivations (twin: fedchain/protocol/phase.py)
 
     /// @dev The phase of `round` now; and the live attempt, which whoever asks to speak needs too.
@@ -285,16 +367,27 @@ abstract contract Rounds is Membership {
         if (_isFinished()) return (Phase.Finished, attempt);
         if (round > _round) return (Phase.Pending, attempt);
         attempt = _liveAttempt();
+        if (attempt.locked) {
+            bool enough = _sizeOf(_groups[round][0].opened) >= _threshold;
+            return (enough ? Phase.Closing : Phase.Opening, attempt);
+        }
         if (_trainingEnd(attempt) == 0) return (Phase.Training, attempt);
         if (_receiptsEnd(attempt) == 0) return (Phase.Receipts, attempt);
-        if (_groups[round][0].participants == 0) return (Phase.Aggregating, attempt);
-        if (_sizeOf(_groups[round][0].opened) < _threshold) return (Phase.Opening, attempt);
-        return (Phase.Closing, attempt);
+        return (Phase.Aggregating, attempt);
     }
 
-    /// @dev All rounds are closed, or at least t members voted that the target is met.
+    /// @dev All rounds are closed, or at least t members voted that the target is met, or too few are left.
     function _isFinished() private view returns (bool) {
-        return _round > _rounds || _sizeOf(_attempts[_round].stopVotes) >= _threshold;
+        return _round > _rounds || _sizeOf(_attempts[_round].stopVotes) >= _threshold || _areTooFew();
+    }
+
+    /// @dev Too few members are heard to lock a set, or, if one is locked, to open it or to close the round. Else slashing could
+    /// leave a run that never ends, and bonds that are never free.
+    function _areTooFew() private view returns (bool) {
+        uint256 heard = _heard();
+        if (_sizeOf(heard) >= minParticipants()) return false;
+        if (!_attempts[_round].locked) return true;
+        return heard == 0 || _sizeOf(heard | _groups[_round][0].opened) < _threshold;
     }
 
     /// @dev When enrolment ended: all founders enrolled, or the window passed with enough of them; 0 before.
@@ -307,7 +400,7 @@ abstract contract Rounds is Membership {
     function _trainingEnd(Attempt memory attempt) private view returns (uint256) {
         uint256 deadline = attempt.startedAt + _trainingWindow;
         uint256 minimum = minParticipants();
-        return _end(_sizeOf(attempt.committed), _sizeOf(enrolled()), minimum, attempt.lastCommitAt, deadline);
+        return _end(_sizeOf(attempt.committed), _sizeOf(standing()), minimum, attempt.lastCommitAt, deadline);
     }
 
     /// @dev When the receipts were in (P2): all members posted, or the deadline passed with at least t.
@@ -316,21 +409,23 @@ abstract contract Rounds is Membership {
         if (training == 0) return 0;
         uint256 deadline = training + _receiptWindow;
         Statements storage said = _statements[_round][attempt.attempt];
-        return _end(_sizeOf(said.received), _sizeOf(enrolled()), _threshold, said.lastReceiptAt, deadline);
+        return _end(_sizeOf(said.received), _sizeOf(standing()), _threshold, said.lastReceiptAt, deadline);
     }
 
     /// @dev The attempt under way: time voids an attempt without anyone's transaction; it starts at 0 while enrolling.
     /// An attempt is void when its training window passes with too few updates (P1), or when every member in the rotation
-    /// let its turn to aggregate pass (P3). The next attempt begins at that very moment, with nothing in it.
+    /// let its turn to aggregate pass (P3). The next attempt begins at that very moment, with nothing in it. An attempt with a
+    /// locked set is never void.
     function _liveAttempt() private view returns (Attempt memory attempt) {
         uint256 start = _startOfRun();
         if (start == 0) return attempt;
         attempt = _attempts[_round];
+        if (attempt.locked) return attempt;
         if (attempt.startedAt == 0) attempt.startedAt = uint40(start);
         uint256 window = _trainingWindow;
         uint256 receipts = _receiptsEnd(attempt);
-        if (receipts != 0 && _groups[_round][0].participants == 0) {
-            uint256 exhausted = receipts + _sizeOf(enrolled()) * _aggregateWindow;
+        if (receipts != 0) {
+            uint256 exhausted = receipts + _sizeOf(standing()) * _aggregateWindow;
             if (block.timestamp >= exhausted) _renew(attempt, 1, exhausted);
         }
         if (_trainingEnd(attempt) == 0 && block.timestamp >= attempt.startedAt + window) {
@@ -346,9 +441,9 @@ abstract contract Rounds is Membership {
         return (block.timestamp - receipts) / _aggregateWindow;
     }
 
-    /// @dev Whose turn it is to aggregate (P3): round-robin over the enrolled, moving on as windows pass.
+    /// @dev Whose turn it is to aggregate (P3): round-robin over those who count, moving on as windows pass.
     function _aggregatorOf(Attempt memory attempt) private view returns (uint8) {
-        uint256 order = enrolled();
+        uint256 order = standing();
         uint256 place = (uint256(_round) - 1 + attempt.attempt + _turnOf(attempt)) % _sizeOf(order);
         for (; place != 0; place--) order &= order - 1; // drop the lowest member
         return uint8(_sizeOf((order & ~(order - 1)) - 1));
@@ -378,7 +473,14 @@ abstract contract Rounds is Membership {
     function _bondFreeAt() internal view override returns (uint256) {
         if (_startOfRun() == 0) return _foundedAt + _enrolWindow + _challengeWindow;
         if (!_isFinished()) return type(uint256).max;
-        uint256 finishedAt = _round > _rounds ? _attempts[_round].startedAt : _lastVoteAt;
-        return finishedAt + _challengeWindow;
+        return _finishedAt() + _challengeWindow;
+    }
+
+    /// @dev When the run ended, if it has.
+    function _finishedAt() private view returns (uint256) {
+        uint256 begun = _attempts[_round].startedAt;
+        if (_round > _rounds) return begun;
+        if (_sizeOf(_attempts[_round].stopVotes) >= _threshold) return _lastVoteAt;
+        return begun > _lastSlash() ? begun : _lastSlash();
     }
 }

@@ -1,4 +1,7 @@
-"""The committed build of the contract: ABI and bytecode, read from inside the package. Needs no compiler and no key."""
+"""The committed build of the contracts: ABI and bytecode, read from inside the package. Needs no compiler and no key.
+
+Two are built: the federation, which members talk to, and the judge, which the federation's constructor deploys.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ARTIFACT = Path(__file__).parent / "artifacts" / "Federation.json"
+ARTIFACTS = Path(__file__).parent / "artifacts"
+FEDERATION, JUDGE = "Federation", "Judge"
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What `contracts/` compiles to.
+    """What one contract of `contracts/` compiles to.
 
     `deployed_bytecode` holds zeros where the constructor writes the terms; `immutable_references` lists those places
     as (start, length) in bytes, ascending. `artifact_hash` is the SHA-256 of bytecode and canonical ABI: the build's
@@ -40,10 +44,15 @@ class Artifact:
         return bytes(masked)
 
 
+def artifact_file(name: str) -> Path:
+    """Where the build of this contract is kept."""
+    return ARTIFACTS / f"{name}.json"
+
+
 @cache
-def load_artifact() -> Artifact:
+def load_artifact(name: str = FEDERATION) -> Artifact:
     """The build that this package was made with."""
-    entries = json.loads(ARTIFACT.read_text(encoding="utf-8"))
+    entries = json.loads(artifact_file(name).read_text(encoding="utf-8"))
     bytecode = bytes.fromhex(entries["bytecode"][2:])
     abi = json.dumps(entries["abi"], sort_keys=True, separators=(",", ":")).encode()
     return Artifact(

@@ -1,4 +1,4 @@
-"""Compile the contract and write, or compare, the committed build: `python -m fedchain.chain.build [--check]`.
+"""Compile the contracts and write, or compare, the committed build: `python -m fedchain.chain.build [--check]`.
 
 For whoever changes `contracts/`; a user of the package needs no compiler, because the build is committed inside it.
 The compiler is driven by py-solc-x and found in this order: the path in FEDCHAIN_SOLC; what py-solc-x has installed;
@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .artifacts import ARTIFACT
+from .artifacts import FEDERATION, JUDGE, artifact_file
 
 SOLC_VERSION = "0.8.37"
-CONTRACT = "Federation"
+CONTRACTS = (FEDERATION, JUDGE)
 
 ROOT = Path(__file__).parents[2]
 SHIM = ROOT / "devnet" / "solc-shim.mjs"
 
 # Source unit names and settings go into the metadata hash, and so into the bytecode: they are fixed. "paris" is the
 # last target that runs on every EVM chain: a consortium's may not have activated PUSH0 (shanghai) or MCOPY (cancun).
-SOURCES = ("contracts/Federation.sol", "contracts/IFederation.sol", "contracts/Membership.sol", "contracts/Rounds.sol")
+SOURCES = tuple(
+    f"contracts/{name}.sol" for name in ("Disputes", "Federation", "IFederation", "Judge", "Membership", "Rounds")
+)
 SETTINGS: dict[str, Any] = {
     "optimizer": {"enabled": True, "runs": 200},
     "evmVersion": "paris",
@@ -94,24 +96,30 @@ def compile_sources(sources: dict[str, str], solc: Path | None = None) -> dict[s
     return output
 
 
-def build(solc: Path | None = None) -> dict[str, Any]:
-    """The artifact, compiled from this checkout's `contracts/`; a warning counts as an error. Raises UsageError."""
+def build(solc: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The artifacts by name, compiled from this checkout's `contracts/`; a warning counts as an error. Raises UsageError."""
     try:
         sources = {name: (ROOT / name).read_text(encoding="utf-8") for name in SOURCES}
     except OSError as error:
-        raise UsageError(f"the contract's sources are not here; build from a checkout: {error}") from error
+        raise UsageError(f"the contracts' sources are not here; build from a checkout: {error}") from error
     output = compile_sources(sources, solc)
     if warnings := [error["formattedMessage"] for error in output.get("errors", [])]:
         raise UsageError("\n".join(warnings))
-    compiled = output["contracts"][SOURCES[0]][CONTRACT]
+    return {name: _artifact(name, output, sources) for name in CONTRACTS}
+
+
+def _artifact(name: str, output: dict[str, Any], sources: dict[str, str]) -> dict[str, Any]:
+    source_name = f"contracts/{name}.sol"
+    compiled = output["contracts"][source_name][name]
+    metadata = json.loads(compiled["metadata"])
     references = compiled["evm"]["deployedBytecode"].get("immutableReferences", {})
     places = sorted((place["start"], place["length"]) for uses in references.values() for place in uses)
     return {
-        "contractName": CONTRACT,
-        "sourceName": SOURCES[0],
-        "compiler": json.loads(compiled["metadata"])["compiler"]["version"],
+        "contractName": name,
+        "sourceName": source_name,
+        "compiler": metadata["compiler"]["version"],
         "settings": SETTINGS,
-        "sources": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(sources.items())},
+        "sources": {used: hashlib.sha256(sources[used].encode()).hexdigest() for used in sorted(metadata["sources"])},
         "abi": compiled["abi"],
         "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + compiled["evm"]["deployedBytecode"]["object"],
@@ -125,26 +133,28 @@ def to_text(artifact: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the artifact, or with --check compare it; the exit code is 1 when they differ."""
+    """Write the artifacts, or with --check compare them; the exit code is 1 when they differ."""
     parser = argparse.ArgumentParser(prog="python -m fedchain.chain.build", description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare with the committed build and write nothing")
     check = parser.parse_args(arguments).check
     try:
-        artifact = build()
+        artifacts = build()
     except UsageError as error:
         print(error, file=sys.stderr)
         return 1
-    size = len(artifact["deployedBytecode"]) // 2 - 1
-    if not check:
-        ARTIFACT.parent.mkdir(exist_ok=True)
-        ARTIFACT.write_text(to_text(artifact), encoding="utf-8")
-        print(f"{ARTIFACT.name}: {size:,} bytes at run time, solc {artifact['compiler']}")
-        return 0
-    if not ARTIFACT.is_file() or ARTIFACT.read_text(encoding="utf-8") != to_text(artifact):
-        remedy = "python -m fedchain.chain.build writes it anew"
-        print(f"{ARTIFACT.name} is not what contracts/ compiles to; {remedy}", file=sys.stderr)
-        return 1
-    print(f"{ARTIFACT.name} is what contracts/ compiles to: {size:,} bytes at run time, solc {artifact['compiler']}")
+    for name, artifact in artifacts.items():
+        file, text = artifact_file(name), to_text(artifact)
+        size = f"{len(artifact['deployedBytecode']) // 2 - 1:,} bytes at run time, solc {artifact['compiler']}"
+        if not check:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            print(f"{file.name}: {size}")
+        elif not file.is_file() or file.read_text(encoding="utf-8") != text:
+            remedy = "python -m fedchain.chain.build writes it anew"
+            print(f"{file.name} is not what contracts/ compiles to; {remedy}", file=sys.stderr)
+            return 1
+        else:
+            print(f"{file.name} is what contracts/ compiles to: {size}")
     return 0
 
 
