@@ -17,12 +17,12 @@ from ..ports import ChainReader, Logged
 from ..protocol.charter import Charter
 from ..protocol.events import FederationFounded
 from ..protocol.ids import Index, members_of, size_of
-from ..protocol.phase import live_attempt, training_end
+from ..protocol.phase import bond_free_at, live_attempt, training_end
 from ..protocol.state import Attempt, FederationState
 from .bundle import Bundle
 from .closing import check_closing
 from .founding import CodeCheck, check_chain, check_charter, check_code, check_genesis
-from .history import History, bond_free_at, replay
+from .history import History, replay
 from .ledger import FEDERATION, Ledger, Scope
 from .report import (
     FEDERATION_CHECKS,
@@ -177,8 +177,8 @@ class _Audit:
     def _note_bonds(self, history: History, now: int) -> None:
         """Check 12 has judged every withdrawal; what is left to say is what the contract must still hold."""
         state = history.state
-        held = size_of(state.enrolled & ~state.withdrawn)
-        free = bond_free_at(state, history.finished_at, now)
+        held = size_of(state.heard & ~state.withdrawn)
+        free = bond_free_at(state, now)
         if free is None:
             until = "held until the run is over"
         else:

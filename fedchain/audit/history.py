@@ -6,37 +6,56 @@ Each statement is judged against the state as of the event before it, with the r
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ..errors import Fault
 from ..ports import Logged
 from ..protocol.charter import Charter
 from ..protocol.events import (
     AggregateCommitted,
+    AggregateRefuted,
+    AggregateRestated,
     BondWithdrawn,
     Event,
     FederationFounded,
     MemberEnrolled,
+    MemberSlashed,
     OpeningPublished,
     ReceiptPosted,
     ResultCommitted,
+    ResultRefuted,
+    RewardWithdrawn,
     StopVoted,
     UpdateCommitted,
 )
-from ..protocol.ids import MAX_MEMBERS, Index, is_subset, members_of
+from ..protocol.ids import MAX_MEMBERS, Address, Index, bitmap_of, is_subset, members_of, size_of
 from ..protocol.participants import check_participants
-from ..protocol.phase import Phase, aggregator_of, is_finished, live_attempt, phase_of, start_of_run
+from ..protocol.phase import Phase, aggregator_of, bond_free_at, live_attempt, phase_of, start_of_run
 from ..protocol.state import Attempt, FederationState
 from ..protocol.transition import apply, founded
 from .ledger import FEDERATION, Ledger, Scope
+from .report import Refutation, Slash
 
 CONTRACT = "the contract"
 """The offender where only the contract itself can have let something pass."""
 
 RoundEvent = UpdateCommitted | ReceiptPosted | AggregateCommitted | OpeningPublished | ResultCommitted
 
-Statement = FederationFounded | MemberEnrolled | RoundEvent | StopVoted
+Statement = FederationFounded | MemberEnrolled | RoundEvent | StopVoted | BondWithdrawn
+
+Verdict = AggregateRefuted | AggregateRestated | ResultRefuted | MemberSlashed | RewardWithdrawn
+
+_WHAT: dict[int, Literal["aggregate", "result", "update", "opening"]] = {
+    1: "aggregate",
+    2: "result",
+    3: "result",
+    4: "update",
+    5: "opening",
+}
+"""What each of R1 to R5 is about."""
 
 _DUE: dict[type[RoundEvent], tuple[Phase, ...]] = {
     UpdateCommitted: (Phase.TRAINING,),
@@ -57,20 +76,35 @@ def scope_of(event: Event, state: FederationState) -> Scope:
     match event:
         case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
             return Scope(event.round, event.attempt)
+        case AggregateRefuted() | AggregateRestated() | ResultRefuted():
+            return Scope(event.round, event.attempt)
         case StopVoted():
             attempt = live_attempt(state, event.at)
             return Scope(event.round, attempt.attempt if attempt else 0)
-        case FederationFounded() | MemberEnrolled() | BondWithdrawn():
+        case FederationFounded() | MemberEnrolled() | BondWithdrawn() | MemberSlashed() | RewardWithdrawn():
             return FEDERATION
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The log, folded and judged: the state it leads to, the scope of each event, and when the run was finished."""
+    """The log, folded and judged: the state it leads to, the scope of each event, and what was refuted on chain."""
 
     state: FederationState
     scopes: tuple[Scope, ...]
-    finished_at: int | None
+    refutations: tuple[Refutation, ...]
+
+
+@dataclass(slots=True)
+class _Docket:
+    """The refutations so far, the transaction of each, and what challengers have earned and not taken."""
+
+    refutations: list[Refutation] = field(default_factory=list)
+    transactions: list[bytes] = field(default_factory=list)
+    owed: defaultdict[Address, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, refutation: Refutation, transaction: bytes) -> None:
+        self.refutations.append(refutation)
+        self.transactions.append(transaction)
 
 
 def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> History:
@@ -82,9 +116,10 @@ def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> Hi
     """
     state: FederationState | None = None
     scopes: list[Scope] = []
-    finished_at: int | None = None
+    docket = _Docket()
     latest = 0
-    for event in (entry.event for entry in log):
+    for entry in log:
+        event = entry.event
         if state is None:
             state = _founding(event, ledger)
             scopes.append(FEDERATION)
@@ -95,19 +130,15 @@ def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> Hi
         if event.at < latest:
             ledger.fault(scope, 6, offender=CONTRACT, expected=f"a time not before {latest}", got=str(event.at))
         latest = max(latest, event.at)
-        if isinstance(event, BondWithdrawn):
-            stands = _judge_withdrawal(state, event, finished_at, ledger)
-        else:
-            stands = _judge(state, event, scope, charter, ledger)
-        if stands:
+        if isinstance(event, Verdict):
+            state = _after_verdict(state, event, scope, entry.transaction, docket, ledger)
+        elif _judge(state, event, scope, charter, ledger):
             state = apply(state, event)
-        if finished_at is None and is_finished(state):
-            finished_at = event.at
     if charter is None:
         ledger.block(FEDERATION, 2, "the weight cap stands in the charter, which was not to be had")
     if state is None:
         raise ValueError("the log is empty: no FederationFounded event")
-    return History(state, tuple(scopes), finished_at)
+    return History(state, tuple(scopes), tuple(docket.refutations))
 
 
 def _founding(event: Event, ledger: Ledger) -> FederationState:
@@ -127,6 +158,8 @@ def _judge(state: FederationState, event: Statement, scope: Scope, charter: Char
             return _judge_enrolment(state, event, charter, ledger)
         case StopVoted():
             return _judge_stop(state, event, scope, ledger)
+        case BondWithdrawn():
+            return _judge_withdrawal(state, event, ledger)
         case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
             return _judge_statement(state, event, scope, ledger)
 
@@ -180,6 +213,8 @@ def _judge_statement(state: FederationState, event: RoundEvent, scope: Scope, le
     if event.index not in state.members:
         fault(3, f"{kind} by an enrolled member", f"one by {offender}, not enrolled")
         return False
+    if state.slashed >> event.index & 1:
+        fault(12, f"{kind} by a member with a bond", f"one by {offender}, slashed before")
     if isinstance(event, AggregateCommitted | OpeningPublished | ResultCommitted) and event.group != 0:
         fault(6, "group 0, the only one", f"group {event.group}")
         return False
@@ -197,6 +232,10 @@ def _judge_statement(state: FederationState, event: RoundEvent, scope: Scope, le
     if isinstance(event, ReceiptPosted) and not is_subset(event.whole, attempt.committed):
         unknown = ", ".join(name_of(state, i) for i in members_of(event.whole & ~attempt.committed))
         fault(5, "only committed updates in a receipt", f"{unknown} too")
+    if isinstance(event, ResultCommitted):
+        opened, threshold = bitmap_of(tuple(attempt.openings)), state.terms.threshold
+        if not is_subset(event.openers, opened) or size_of(event.openers) != threshold:
+            fault(6, f"{threshold} openers, each with a published opening", f"{event.openers:#b} of {opened:#b}")
     if isinstance(event, AggregateCommitted):
         turn = aggregator_of(state, attempt, event.at)
         if phase is Phase.AGGREGATING and event.index != turn:
@@ -225,8 +264,8 @@ def _said_before(attempt: Attempt, event: RoundEvent) -> bool:
 def _judge_stop(state: FederationState, event: StopVoted, scope: Scope, ledger: Ledger) -> bool:
     phase = phase_of(state, event.round, event.at)
     got = f"a vote in round {event.round}, {phase.name.lower()}"
-    if event.index not in state.members:
-        got = "a vote by no enrolled member"
+    if not state.heard >> event.index & 1:
+        got = "a vote by no enrolled member, or a slashed one"
     elif state.stop_votes >> event.index & 1:
         got = "a second vote"
     elif event.round == state.round and event.round > 1 and phase is Phase.TRAINING:
@@ -236,7 +275,7 @@ def _judge_stop(state: FederationState, event: StopVoted, scope: Scope, ledger: 
     return False
 
 
-def _judge_withdrawal(state: FederationState, event: BondWithdrawn, finished_at: int | None, ledger: Ledger) -> bool:
+def _judge_withdrawal(state: FederationState, event: BondWithdrawn, ledger: Ledger) -> bool:
     def fault(expected: str, got: str) -> None:
         ledger.fault(FEDERATION, 12, offender=name_of(state, event.index), expected=expected, got=got)
 
@@ -246,20 +285,75 @@ def _judge_withdrawal(state: FederationState, event: BondWithdrawn, finished_at:
     if state.withdrawn >> event.index & 1:
         fault("each bond taken back once", "a second time")
         return False
+    if state.slashed >> event.index & 1:
+        fault("no bond for a slashed member", "one taken back")
+        return False
     if event.amount_wei != state.terms.bond_wei:
         fault(f"the bond of {state.terms.bond_wei} wei", f"{event.amount_wei} wei")
-    free = bond_free_at(state, finished_at, event.at)
+    free = bond_free_at(state, event.at)
     if free is None or event.at < free:
         fault(f"a bond held until {free if free is not None else 'the run is over'}", f"taken back at {event.at}")
     return True
 
 
-def bond_free_at(state: FederationState, finished_at: int | None, now: int) -> int | None:
-    """From when bonds may be taken back; None while the run goes on.
+def _after_verdict(
+    state: FederationState, event: Verdict, scope: Scope, transaction: bytes, docket: _Docket, ledger: Ledger
+) -> FederationState:
+    """The state after what a challenge brought about, judged by what the log tells of it.
 
-    A challenge window after the run's end (the last result, or the vote to stop that made t), or after the enrolment
-    deadline of a run that never began.
+    Whether the statement that fell was wrong is not for here: that takes its objects (checks 7 and 9).
     """
-    if start_of_run(state, now) is None:
-        return state.founded_at + state.terms.enrol_window_s + state.terms.challenge_window_s
-    return None if finished_at is None else finished_at + state.terms.challenge_window_s
+
+    def fault(expected: str, got: str) -> None:
+        ledger.fault(scope, 12, offender=CONTRACT, expected=expected, got=got)
+
+    free = bond_free_at(state, event.at)
+    if not isinstance(event, RewardWithdrawn) and free is not None and event.at >= free:
+        fault(f"challenges while bonds are held, until {free}", f"a {type(event).__name__} at {event.at}")
+    match event:
+        case AggregateRefuted() | ResultRefuted():
+            what = _WHAT[1 if isinstance(event, AggregateRefuted) else 2]
+            docket.add(Refutation(what, event.round, event.attempt, event.index, event.at), transaction)
+        case AggregateRestated():
+            if not state.heard >> event.index & 1:
+                fault("a sum restated by a member with a bond", f"one by {name_of(state, event.index)}")
+            for i, fallen in enumerate(docket.refutations):
+                if (fallen.what, fallen.round, fallen.attempt) == ("aggregate", event.round, event.attempt):
+                    restated = fallen.restated_by if fallen.restated_by is not None else event.index
+                    docket.refutations[i] = replace(fallen, restated_by=restated)
+        case MemberSlashed():
+            _judge_slash(state, event, transaction, docket, ledger)
+        case RewardWithdrawn():
+            if event.amount_wei != docket.owed.pop(event.account, 0):
+                fault("a challenger's whole reward, once", f"{event.amount_wei} wei to {event.account}")
+    try:
+        return apply(state, event)
+    except ValueError as error:
+        fault("a verdict on what stands", str(error))
+        return state
+
+
+def _judge_slash(
+    state: FederationState, event: MemberSlashed, transaction: bytes, docket: _Docket, ledger: Ledger
+) -> None:
+    """Write down a slash beside what it follows from: half the bond is burnt, half is the challenger's."""
+
+    def fault(expected: str, got: str) -> None:
+        ledger.fault(FEDERATION, 12, offender=CONTRACT, expected=expected, got=got)
+
+    bond = state.terms.bond_wei
+    if (event.burnt_wei, event.reward_wei) != (bond - bond // 2, bond // 2):
+        got = f"{event.burnt_wei} burnt and {event.reward_wei} credited"
+        fault(f"{bond - bond // 2} of {bond} wei burnt and {bond // 2} credited", got)
+    docket.owed[event.challenger] += event.reward_wei
+    slash = Slash(event.rule, event.challenger, event.burnt_wei, event.reward_wei)
+    rules = {"aggregate": (1,), "result": (2, 3)}
+    for i in reversed(range(len(docket.refutations))):
+        fallen = docket.refutations[i]
+        said = (fallen.offender, fallen.round, docket.transactions[i]) == (event.index, event.round, transaction)
+        if said and fallen.slash is None and event.rule in rules.get(fallen.what, ()):
+            docket.refutations[i] = replace(fallen, slash=slash)
+            return
+    if event.rule < 4:
+        fault(f"a statement that fell with member {event.index}, by R{event.rule}", "none in that transaction")
+    docket.add(Refutation(_WHAT[event.rule], event.round, None, event.index, event.at, slash), transaction)

@@ -119,6 +119,33 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Slash:
+    """What a challenge cost a member, and brought the challenger; `rule` is 1 to 5 for R1 to R5."""
+
+    rule: int
+    challenger: Address
+    burnt_wei: int
+    reward_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refutation:
+    """A statement that was proven wrong on chain while the window was open.
+
+    It stands no more, so it is no fault of what stands. `slash` is None where the author had no bond left to lose;
+    `attempt` is None where the chain does not tell it (R4, R5). `restated_by` posted a refuted sum anew.
+    """
+
+    what: Literal["aggregate", "result", "update", "opening"]
+    round: int
+    attempt: int | None
+    offender: Index
+    at: int
+    slash: Slash | None = None
+    restated_by: Index | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """A founder, and what it registered when it enrolled."""
 

@@ -44,13 +44,12 @@ class Subject:
     @property
     def context(self) -> RoundContext:
         """What keys and public polynomials of this attempt are bound to: the model on chain, whatever made it."""
-        base, _ = self.state.base_model(self.attempt.round)
         return RoundContext(
             chain_id=self.chain_id,
             contract=self.contract,
             round=self.attempt.round,
             attempt=self.attempt.attempt,
-            model_digest=base,
+            model_digest=self.attempt.base_digest,
         )
 
     def name(self, index: Index) -> str:

@@ -17,13 +17,18 @@ from ..errors import ChainMismatch
 from ..protocol.cid import cid_of_digest
 from ..protocol.events import (
     AggregateCommitted,
+    AggregateRefuted,
+    AggregateRestated,
     BondWithdrawn,
     Event,
     FederationFounded,
     MemberEnrolled,
+    MemberSlashed,
     OpeningPublished,
     ReceiptPosted,
     ResultCommitted,
+    ResultRefuted,
+    RewardWithdrawn,
     StopVoted,
     Terms,
     UpdateCommitted,
@@ -192,6 +197,7 @@ def _result(v: Mapping[str, Any], at: int) -> ResultCommitted:
         attempt=v["attempt"],
         group=v["group"],
         index=_index(v),
+        openers=_bitmap(v["openers"]),
         key_sum_root=Root(v["keySumRoot"]),
         result_root=Root(v["resultRoot"]),
         model_digest=Digest(v["modelDigest"]),
@@ -208,6 +214,30 @@ def _withdrawn(v: Mapping[str, Any], at: int) -> BondWithdrawn:
     return BondWithdrawn(_index(v), v["amount"], at)
 
 
+def _aggregate_refuted(v: Mapping[str, Any], at: int) -> AggregateRefuted:
+    return AggregateRefuted(v["round"], v["attempt"], v["group"], _index(v), at)
+
+
+def _restated(v: Mapping[str, Any], at: int) -> AggregateRestated:
+    cid = cid_of_digest(v["cid"])
+    return AggregateRestated(v["round"], v["attempt"], v["group"], _index(v), Root(v["root"]), cid, at)
+
+
+def _result_refuted(v: Mapping[str, Any], at: int) -> ResultRefuted:
+    return ResultRefuted(v["round"], v["attempt"], v["group"], _index(v), at)
+
+
+def _slashed(v: Mapping[str, Any], at: int) -> MemberSlashed:
+    if not 1 <= v["rule"] <= 5:
+        raise ValueError(f"a rule R{v['rule']}, of five")
+    challenger = Address(to_checksum_address(v["challenger"]))
+    return MemberSlashed(_index(v), challenger, v["round"], v["rule"], v["burnt"], v["reward"], at)
+
+
+def _rewarded(v: Mapping[str, Any], at: int) -> RewardWithdrawn:
+    return RewardWithdrawn(Address(to_checksum_address(v["account"])), v["amount"], at)
+
+
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], Event]] = {
     "FederationFounded": _founded,
     "MemberEnrolled": _enrolled,
@@ -218,4 +248,9 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], Event]] = {
     "ResultCommitted": _result,
     "StopVoted": _stop,
     "BondWithdrawn": _withdrawn,
+    "AggregateRefuted": _aggregate_refuted,
+    "AggregateRestated": _restated,
+    "ResultRefuted": _result_refuted,
+    "MemberSlashed": _slashed,
+    "RewardWithdrawn": _rewarded,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..errors import ChainMismatch, ChainUnreachable
 from ..ports import Logged
-from ..protocol.events import FederationFounded, MemberEnrolled, StopVoted
+from ..protocol.events import FederationFounded, MemberEnrolled, RewardWithdrawn, StopVoted
 from ..protocol.ids import Address
 from ..protocol.state import FederationState
 from ..protocol.transition import apply, founded
@@ -241,7 +241,7 @@ class Reader:
             if not isinstance(event, FederationFounded):
                 raise ChainMismatch(f"{where} does not begin with FederationFounded; read from the deployment's block")
             return founded(event)
-        if not isinstance(event, FederationFounded):
+        if not isinstance(event, FederationFounded | RewardWithdrawn):
             if event.index >= len(state.founders):
                 raise ChainMismatch(f"{where} speaks of member {event.index}, of {len(state.founders)}")
             if isinstance(event, MemberEnrolled) and state.founders[event.index] != event.member:

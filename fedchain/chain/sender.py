@@ -166,8 +166,8 @@ def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
             return "publishOpening", (*place, action.root, digest_of_cid(action.cid)), 0
         case CommitResult():
             place = action.round, action.attempt, action.group
-            roots = action.key_sum_root, action.result_root
-            return "commitResult", (*place, *roots, action.model_digest, digest_of_cid(action.model_cid)), 0
+            model = action.model_digest, digest_of_cid(action.model_cid)
+            return "commitResult", (*place, action.openers, action.key_sum_root, action.result_root, *model), 0
         case VoteToStop():
             return "voteToStop", (action.round,), 0
         case WithdrawBond():

@@ -51,7 +51,7 @@ class Opening:
 
     def root(self) -> Root:
         """The Merkle root over the elements as uint64 leaves."""
-        return _field_root(self.elements.astype(np.int64))
+        return field_root(self.elements.astype(np.int64))
 
     @classmethod
     def parse(cls, content: bytes, offender: str = "", round: int = 0) -> Opening:
@@ -82,14 +82,18 @@ class Opened:
     """What an aggregate holds, the same whichever committee opened it.
 
     `key_sum` is S, (2048,) int64, |S_j| <= 42·|U|; `sums` are the values' exact sums, (d,) int64 in [0, 2**22);
+    `coefficients` are what they were unpacked from, (polynomials, 2048) uint64; `committee` are the t members,
+    ascending, whose openings S was interpolated from.
     `wrong` are the members whose openings fit no accepted polynomial. They lied for certain while there are at most
     openings - 2·threshold + 2 of them; with fewer openings to spare, t - 1 liars in concert could shift the blame.
     """
 
     key_sum: NDArray[np.int64]
     sums: NDArray[np.int64]
+    coefficients: Residues
     key_sum_root: Root
     result_root: Root
+    committee: tuple[Index, ...]
     wrong: tuple[Index, ...]
 
 
@@ -134,13 +138,15 @@ def open_aggregate(
             expected=f"|S| <= {p.key_bound(participants)} and noise <= {p.noise_bound(participants)}",
             got=f"{len(openings)} openings, threshold {threshold}",
         )
-    key_sum, wrong = found
+    key_sum, committee, wrong = found
     plain = _decode(aggregate, key_sum, participants, context, engine)
     return Opened(
         key_sum=key_sum,
         sums=split_fields(plain.reshape(-1)[: -(-d // p.VALUES_PER_COEFFICIENT)])[:d],
-        key_sum_root=_field_root(np.mod(key_sum, p.SHARE_PRIME)),
+        coefficients=plain,
+        key_sum_root=field_root(np.mod(key_sum, p.SHARE_PRIME)),
         result_root=leaves_root(plain, d),
+        committee=committee,
         wrong=wrong,
     )
 
@@ -192,23 +198,24 @@ class _Probe:
 
 def _find_key_sum(
     probe: _Probe, openings: Mapping[Index, Opening], t: int
-) -> tuple[NDArray[np.int64], tuple[Index, ...]] | None:
-    """S and who is wrong: the polynomial that passes the probe and fits the most openings; None if none passes.
+) -> tuple[NDArray[np.int64], tuple[Index, ...], tuple[Index, ...]] | None:
+    """S, the committee that gave it, and who is wrong; None if no committee passes the probe.
 
-    Several that fit equally many share S (the probe sees to it) but not the blame: named are those who fit none.
+    It is the polynomial that passes and fits the most openings. Several that fit equally many share S (the probe sees
+    to it) but not the blame: named are those who fit none.
     """
     members = sorted(openings)
     points = [point_of(j) for j in members]
     values = np.stack([openings[j].elements for j in members]).astype(np.int64)
     best: list[tuple[int, ...]] = []
-    key_sum: NDArray[np.int64] | None = None
+    found: tuple[NDArray[np.int64], tuple[int, ...]] | None = None
     for committee in _committees(points, values, t):
         if any(set(committee).isdisjoint(wrong) for wrong in best):
             continue
         candidate = centred(interpolate([points[i] for i in committee], values[list(committee)]))
         if not probe.passes(candidate):
             continue
-        key_sum = candidate
+        found = candidate, committee
         wrong = misfits(points, values, committee)
         if not best or len(wrong) < len(best[0]):
             best = [wrong]
@@ -216,10 +223,11 @@ def _find_key_sum(
             best.append(wrong)
         if len(wrong) <= (len(members) - t) // 2:
             break
-    if key_sum is None:
+    if found is None:
         return None
+    key_sum, committee = found
     blamed = set(best[0]).intersection(*best[1:])
-    return key_sum, tuple(members[i] for i in sorted(blamed))
+    return key_sum, tuple(members[i] for i in sorted(committee)), tuple(members[i] for i in sorted(blamed))
 
 
 def _committees(points: Sequence[int], values: Field, t: int) -> Iterator[tuple[int, ...]]:
@@ -244,5 +252,6 @@ def _phase(c: Residues, a: Residues, key_sum: SmallFactor) -> Residues:
     return np.where(phase >= p.Q, phase - np.uint64(p.Q), phase)
 
 
-def _field_root(elements: Field) -> Root:
+def field_root(elements: Field) -> Root:
+    """The Merkle root over N field elements as uint64: of an opening, and of S."""
     return root_of(hash_leaves(elements.astype("<u8").tobytes(), p.LEAF_BYTES))

@@ -15,7 +15,7 @@ from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Openin
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
 from ..protocol.actions import CommitAggregate, CommitResult
 from ..protocol.arithmetic import average, next_model
-from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
+from ..protocol.ids import Bitmap, Digest, Index, bitmap_of, members_of, size_of
 from ..protocol.model import assemble, flatten, model_digest
 from ..protocol.participants import check_participants, choose_participants
 from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of
@@ -98,6 +98,7 @@ class Aggregator:
                     round=round,
                     attempt=attempt.attempt,
                     group=GROUP,
+                    openers=bitmap_of(outcome.opened.committee),
                     key_sum_root=outcome.opened.key_sum_root,
                     result_root=outcome.opened.result_root,
                     model_digest=outcome.digest,

@@ -61,11 +61,12 @@ class PublishOpening:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """Post the opened result and the new global model (P5)."""
+    """Post the opened result and the new global model, and whose openings gave S (P5)."""
 
     round: int
     attempt: int
     group: int
+    openers: Bitmap
     key_sum_root: Root
     result_root: Root
     model_digest: Digest

@@ -111,12 +111,16 @@ class OpeningPublished:
 
 @dataclass(frozen=True, slots=True)
 class ResultCommitted:
-    """A member posted the opened result and the new global model; the round is closed (P5)."""
+    """A member posted the opened result and the new global model; the round is closed (P5).
+
+    `openers` are the t members whose openings it interpolated.
+    """
 
     round: int
     attempt: int
     group: int
     index: Index
+    openers: Bitmap
     key_sum_root: Root
     result_root: Root
     model_digest: Digest
@@ -142,6 +146,66 @@ class BondWithdrawn:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class AggregateRefuted:
+    """The sum that member `index` posted was proven wrong: its set stays locked, and no sum stands (R1)."""
+
+    round: int
+    attempt: int
+    group: int
+    index: Index
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateRestated:
+    """A member posted the sum over a locked set anew, after one was refuted, and answers for it (P3)."""
+
+    round: int
+    attempt: int
+    group: int
+    index: Index
+    root: Root
+    cid: Cid
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRefuted:
+    """The result that member `index` posted was proven wrong (R2, R3): the round is open again, later ones are gone."""
+
+    round: int
+    attempt: int
+    group: int
+    index: Index
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSlashed:
+    """A member lost its bond: half burnt, half to whoever showed what it did in `round`. It may not speak again.
+
+    `rule` is 1 to 5: which of R1 to R5 it broke.
+    """
+
+    index: Index
+    challenger: Address
+    round: int
+    rule: int
+    burnt_wei: int
+    reward_wei: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RewardWithdrawn:
+    """A challenger took what it had earned."""
+
+    account: Address
+    amount_wei: int
+    at: int
+
+
 Event = (
     FederationFounded
     | MemberEnrolled
@@ -152,4 +216,9 @@ Event = (
     | ResultCommitted
     | StopVoted
     | BondWithdrawn
+    | AggregateRefuted
+    | AggregateRestated
+    | ResultRefuted
+    | MemberSlashed
+    | RewardWithdrawn
 )

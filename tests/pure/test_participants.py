@@ -19,15 +19,15 @@ from fedchain.protocol.transition import fold
 ZERO, CID = Digest(bytes(32)), Cid("Qm")
 
 
-def setting(
-    n: int, t: int, receipts: dict[int, int], committed: int | None = None
-) -> tuple[FederationState, Attempt]:
+def setting(n: int, t: int, receipts: dict[int, int], committed: int | None = None) -> tuple[FederationState, Attempt]:
     terms = Terms(ZERO, CID, ZERO, CID, 10, 3, t, 10, 10, 10, 10, 0, 0)
     state = fold([FederationFounded(terms, tuple(Address(f"0x{i:040x}") for i in range(n)), at=0)])
     committed = (1 << n) - 1 if committed is None else committed
     commits = {Index(i): UpdateCommitted(1, 0, Index(i), ZERO, CID, CID, 1) for i in range(n) if committed >> i & 1}
     posted = {Index(i): ReceiptPosted(1, 0, Index(i), Bitmap(w), 2) for i, w in receipts.items()}
-    attempt = Attempt(1, 0, 0, commits=MappingProxyType(commits), receipts=MappingProxyType(posted))
+    attempt = Attempt(
+        1, 0, 0, Bitmap((1 << n) - 1), ZERO, CID, commits=MappingProxyType(commits), receipts=MappingProxyType(posted)
+    )
     return replace(state, current=attempt), attempt
 
 

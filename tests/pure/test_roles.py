@@ -166,7 +166,16 @@ class Stage:
 
     def closed_with(self, digest: bytes) -> FederationState:
         event = ResultCommitted(
-            1, 0, 0, Index(4), Root(bytes(32)), Root(bytes(32)), Digest(digest), cid_of(b"invented"), at=self.now + 1
+            1,
+            0,
+            0,
+            Index(4),
+            Bitmap(0b00111),
+            Root(bytes(32)),
+            Root(bytes(32)),
+            Digest(digest),
+            cid_of(b"invented"),
+            at=self.now + 1,
         )
         return apply(self.closing, event)
 

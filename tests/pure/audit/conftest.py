@@ -45,7 +45,7 @@ from fedchain.protocol.events import (
     Terms,
     UpdateCommitted,
 )
-from fedchain.protocol.ids import Address, Bitmap, Cid, Index, members_of
+from fedchain.protocol.ids import Address, Bitmap, Cid, Index, bitmap_of, members_of
 from fedchain.protocol.model import assemble, flatten, layout_from, model_digest
 from fedchain.protocol.participants import choose_participants
 from fedchain.protocol.phase import aggregator_of, live_attempt
@@ -368,6 +368,7 @@ class Play:
             self.attempt().attempt,
             0,
             self.closer(number),
+            bitmap_of(opened.committee),
             opened.key_sum_root,
             opened.result_root,
             model_digest(model),

@@ -1,0 +1,349 @@
+"""Evidence against a wrong statement, and the verdict on it (R1–R5): the twin of `contracts/Judge.sol`.
+
+The same names, the same order, the same branches, on Python's integers: what the contract would find, a challenger
+finds here first, and sends nothing that would be refused. A challenge is what the contract's function of that name
+takes. Each `judge_*` rebuilds from the evidence the digests that it is about, and says whether the statement is faulty
+if those are the digests on record; `disputes.py` compares them with the record.
+
+A proof is a Merkle leaf and its path as 32-byte words: 16 with the leaf's 64 residues (uint64, little-endian), then the
+siblings, lowest first. Proofs of several objects stand one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eth_hash.auto import keccak
+
+from ..errors import FedchainError
+from .commitment import update_commitment
+from .ids import Address, Bitmap, Digest, Index, Root, size_of
+from .merkle import depth_of, fold, hash_leaf, hash_leaves, root_of
+from .scheme import (
+    DELTA,
+    ETA,
+    KEY_LEAVES,
+    LEAF_BYTES,
+    LEAF_RESIDUES,
+    PLAIN_MODULUS,
+    SHARE_PRIME,
+    N,
+    Q,
+    lagrange_at_zero,
+    leaves_of,
+    noise_bound,
+    place_words,
+    polynomial_seed,
+    product_coefficient,
+    public_polynomial,
+)
+from .signature import recover
+
+WORD_BYTES = 32
+LEAF_WORDS = LEAF_BYTES // WORD_BYTES
+NOBODY = Address("0x" + "00" * 20)
+NO_ROOT = Root(bytes(32))
+
+OPENING_TYPE = b"Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root)"
+DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+
+Words = tuple[bytes, ...]
+"""32 bytes each."""
+
+
+class BadEvidence(FedchainError):
+    """The evidence is not about anything that could be on record; `what` is the contract's word for it."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"the evidence does not hold together: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an attempt's list of commitments, or of a group's list of openings, in the order in which they came.
+
+    `word` is what each challenge says: for a member whose proof is there what cannot be had from it, else the digest on
+    record.
+    """
+
+    index: Index
+    word: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeAggregate:
+    """R1. A residue of the sum on record is not the sum mod q of the participants' residues there.
+
+    `commits`: a participant's word is the root of its shares object. `proofs`: the sum's leaf, then each participant's.
+    """
+
+    round: int
+    group: int
+    leaf: int
+    commits: tuple[Line, ...]
+    proofs: Words
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeKeySum:
+    """R2. An element of the key sum on record is not the Lagrange combination of the openers' openings there.
+
+    `openings`: an opener's word is zero. `proofs`: the key sum's leaf, then each opener's.
+    """
+
+    round: int
+    group: int
+    leaf: int
+    openings: tuple[Line, ...]
+    proofs: Words
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeResult:
+    """R3. A coefficient of the result on record is not the decoding of C + a·S there, or S or the noise is too large.
+
+    `key_sum` is S as an opening is stored. `proofs`: the leaf of the result that holds the coefficient, then each
+    participant's: C is what was committed to, whatever the aggregator said of it.
+    """
+
+    round: int
+    group: int
+    coefficient: int
+    key_sum: bytes
+    commits: tuple[Line, ...]
+    proofs: Words
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeResidue:
+    """R4. A committed ciphertext of member `index` holds a residue that is not below q."""
+
+    round: int
+    attempt: int
+    index: Index
+    leaf: int
+    commits: tuple[Line, ...]
+    proof: Words
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningStatement:
+    """What a shareholder signs off chain (EIP-712) when it opens a locked set."""
+
+    round: int
+    attempt: int
+    group: int
+    participants: Bitmap
+    root: Root
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeEquivocation:
+    """R5. One member signed two openings of one (round, attempt, group) that differ in set or root.
+
+    A signature is r ‖ s ‖ v, 65 bytes.
+    """
+
+    first: OpeningStatement
+    first_signature: bytes
+    second: OpeningStatement
+    second_signature: bytes
+
+
+Challenge = ChallengeAggregate | ChallengeKeySum | ChallengeResult | ChallengeResidue | ChallengeEquivocation
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the commitments of one attempt were made, and over whom; `accounts` by member index."""
+
+    chain_id: int
+    federation: Address
+    round: int
+    attempt: int
+    participants: Bitmap
+    model_size: int
+    base_model: Digest
+    accounts: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The digests that belong to the evidence, and the verdict if they are those on record.
+
+    `claim` is the root of the object that is judged, `list` the running digest of the list, `key_sum` the root of S.
+    """
+
+    faulty: bool
+    list: Digest
+    claim: Root = NO_ROOT
+    key_sum: Root = NO_ROOT
+
+
+def judge_aggregate(place: Place, leaf: int, commits: Sequence[Line], proofs: Sequence[bytes]) -> Finding:
+    """R1. Whether a leaf of the aggregate is the sum mod q of the participants' leaves."""
+    depth = _depth_of(leaf, leaves_of(place.model_size))
+    listed, sums = _sum(place, place.participants, leaf, depth, commits, proofs, LEAF_WORDS + depth)
+    # A residue of q or more is never what a sum mod q is.
+    faulty = _residues(proofs, 0) != [total % Q for total in sums]
+    return Finding(claim=_root_of(proofs, 0, leaf, depth), list=listed, faulty=faulty)
+
+
+def judge_key_sum(openers: Bitmap, leaf: int, openings: Sequence[Line], proofs: Sequence[bytes]) -> Finding:
+    """R2. Whether a leaf of S is the Lagrange combination at 0 of the openers' leaves."""
+    depth = _depth_of(leaf, KEY_LEAVES)
+    stride = LEAF_WORDS + depth
+    if len(proofs) != stride * (1 + size_of(openers)):
+        raise BadEvidence("proofs")
+    members = [i for i in range(openers.bit_length()) if openers >> i & 1]
+    weights = dict(zip(members, lagrange_at_zero([i + 1 for i in members]), strict=True))
+    listed, sums, at = Digest(bytes(32)), [0] * LEAF_RESIDUES, stride
+    for line in openings:
+        root = line.word
+        if openers >> line.index & 1:
+            if at == len(proofs):
+                raise BadEvidence("openings")
+            root = _root_of(proofs, at, leaf, depth)
+            sums = [s + weights[line.index] * x for s, x in zip(sums, _residues(proofs, at), strict=True)]
+            at += stride
+        listed = running_digest(listed, line.index, root)
+    if at != len(proofs):
+        raise BadEvidence("openings")
+    faulty = _residues(proofs, 0) != [total % SHARE_PRIME for total in sums]
+    return Finding(claim=_root_of(proofs, 0, leaf, depth), list=listed, faulty=faulty)
+
+
+def judge_result(
+    place: Place, coefficient: int, elements: bytes, commits: Sequence[Line], proofs: Sequence[bytes]
+) -> Finding:
+    """R3. Whether a coefficient of the result is the decoding of C + a·S there, S small and the noise honest."""
+    leaf = coefficient // LEAF_RESIDUES
+    depth = _depth_of(leaf, leaves_of(place.model_size))
+    listed, sums = _sum(place, place.participants, leaf, depth, commits, proofs, LEAF_WORDS + depth)
+    claim, key_sum = _root_of(proofs, 0, leaf, depth), _key_sum_root(elements)
+    members = size_of(place.participants)
+    s = _centred(elements)
+    if max(map(abs, s)) > ETA * members:
+        return Finding(claim=claim, key_sum=key_sum, list=listed, faulty=True)
+    words = place_words(place.chain_id, place.federation, place.round, place.attempt, place.base_model)
+    a = public_polynomial(polynomial_seed(words), coefficient // N)
+    v = (sums[coefficient % LEAF_RESIDUES] + product_coefficient(a, s, coefficient % N)) % Q
+    plain = (v + DELTA // 2) // DELTA % PLAIN_MODULUS
+    # Only a plaintext of 0 under negative noise wraps around q.
+    noise = abs(v - DELTA * plain)
+    noise = min(noise, Q - noise)
+    claimed = _residues(proofs, 0)[coefficient % LEAF_RESIDUES]
+    faulty = claimed != plain or noise > noise_bound(members)
+    return Finding(claim=claim, key_sum=key_sum, list=listed, faulty=faulty)
+
+
+def judge_residue(place: Place, index: Index, leaf: int, commits: Sequence[Line], proof: Sequence[bytes]) -> Finding:
+    """R4. Whether a leaf of a member's ciphertext holds a residue of q or more."""
+    depth = _depth_of(leaf, leaves_of(place.model_size))
+    listed, _ = _sum(place, 1 << index, leaf, depth, commits, proof, 0)
+    return Finding(list=listed, faulty=any(residue >= Q for residue in _residues(proof, 0)))
+
+
+def judge_equivocation(chain_id: int, federation: Address, challenge: ChallengeEquivocation) -> tuple[Address, bool]:
+    """R5. Who signed both statements, and whether they contradict each other; nobody if it was not one account."""
+    first, second = challenge.first, challenge.second
+    signer = _signer_of(opening_digest(chain_id, federation, first), challenge.first_signature)
+    if signer != _signer_of(opening_digest(chain_id, federation, second), challenge.second_signature):
+        return NOBODY, False
+    same_place = (first.round, first.attempt, first.group) == (second.round, second.attempt, second.group)
+    return signer, same_place and (first.participants, first.root) != (second.participants, second.root)
+
+
+def opening_digest(chain_id: int, federation: Address, said: OpeningStatement) -> Digest:
+    """The EIP-712 digest that a shareholder signs."""
+    domain = keccak(
+        keccak(DOMAIN_TYPE)
+        + keccak(b"fedchain")
+        + keccak(b"1")
+        + chain_id.to_bytes(32, "big")
+        + bytes.fromhex(federation[2:]).rjust(32, b"\0")
+    )
+    numbers = (said.round, said.attempt, said.group, said.participants)
+    struct = keccak(keccak(OPENING_TYPE) + b"".join(n.to_bytes(32, "big") for n in numbers) + said.root)
+    return Digest(keccak(b"\x19\x01" + domain + struct))
+
+
+def running_digest(before: Digest, index: int, word: bytes) -> Digest:
+    """A list's digest after one more line: what the contract keeps instead of the list."""
+    return Digest(keccak(before + index.to_bytes(32, "big") + word))
+
+
+def _sum(
+    place: Place,
+    participants: int,
+    leaf: int,
+    depth: int,
+    commits: Sequence[Line],
+    proofs: Sequence[bytes],
+    at: int,
+) -> tuple[Digest, list[int]]:
+    """Walks an attempt's commitments: rebuilds those of `participants` from their leaves and shares roots, adds their
+    leaves, and gives the list's running digest. Their proofs stand in `proofs` from word `at` on."""
+    if len(proofs) != at + (LEAF_WORDS + depth) * size_of(participants):
+        raise BadEvidence("proofs")
+    listed, sums = Digest(bytes(32)), [0] * LEAF_RESIDUES
+    for line in commits:
+        commitment = line.word
+        if participants >> line.index & 1:
+            if at == len(proofs):
+                raise BadEvidence("commitments")
+            commitment = update_commitment(
+                place.chain_id,
+                place.federation,
+                place.round,
+                place.attempt,
+                place.accounts[line.index],
+                _root_of(proofs, at, leaf, depth),
+                Root(line.word),
+            )
+            sums = [s + x for s, x in zip(sums, _residues(proofs, at), strict=True)]
+            at += LEAF_WORDS + depth
+        listed = running_digest(listed, line.index, commitment)
+    if at != len(proofs):
+        raise BadEvidence("commitments")
+    return listed, sums
+
+
+def _depth_of(leaf: int, leaves: int) -> int:
+    """The depth of a tree of so many leaves, one of which is `leaf`."""
+    if leaf >= leaves:
+        raise BadEvidence("leaf")
+    return depth_of(leaves)
+
+
+def _root_of(proofs: Sequence[bytes], at: int, leaf: int, depth: int) -> Root:
+    """The root that the proof at word `at` belongs to: positional, tagged hashes."""
+    content = b"".join(proofs[at : at + LEAF_WORDS])
+    return fold(hash_leaf(content), leaf, proofs[at + LEAF_WORDS : at + LEAF_WORDS + depth])
+
+
+def _residues(proofs: Sequence[bytes], at: int) -> list[int]:
+    """The 64 residues of the leaf at word `at`."""
+    content = b"".join(proofs[at : at + LEAF_WORDS])
+    return [int.from_bytes(content[i : i + 8], "little") for i in range(0, LEAF_BYTES, 8)]
+
+
+def _key_sum_root(elements: bytes) -> Root:
+    """The root of S from its stored form: two bytes an element there, eight in a leaf."""
+    if len(elements) != 2 * N:
+        raise BadEvidence("key sum")
+    return root_of(hash_leaves(b"".join(elements[i : i + 2] + bytes(6) for i in range(0, 2 * N, 2)), LEAF_BYTES))
+
+
+def _centred(elements: bytes) -> list[int]:
+    """S by its representatives nearest to zero; what is no element of the field is out of every bound."""
+    found = [int.from_bytes(elements[i : i + 2], "little") for i in range(0, 2 * N, 2)]
+    return [x if x <= SHARE_PRIME // 2 or x >= SHARE_PRIME else x - SHARE_PRIME for x in found]
+
+
+def _signer_of(digest: Digest, signature: bytes) -> Address:
+    if len(signature) != 65:
+        raise BadEvidence("signature")
+    return recover(digest, signature) or NOBODY
