@@ -246,8 +246,10 @@ class Reader:
                 raise ChainMismatch(f"{where} speaks of member {event.index}, of {len(state.founders)}")
             if isinstance(event, MemberEnrolled) and state.founders[event.index] != event.member:
                 raise ChainMismatch(f"{where} enrols {event.member} in another founder's place")
-            joined = event.index in state.members or isinstance(event, MemberEnrolled)
-            if not joined or (isinstance(event, StopVoted) and event.round != state.round):
+            # Only members speak, and only who is none can become one.
+            if (event.index in state.members) is isinstance(event, MemberEnrolled) or (
+                isinstance(event, StopVoted) and event.round != state.round
+            ):
                 raise ChainMismatch(f"{where} holds a {type(event).__name__} that the contract would have refused")
         try:
             return apply(state, event)

@@ -95,24 +95,35 @@ def commitment(word: bytes = b"update", round: int = 1, attempt: int = 0) -> Com
     return CommitUpdate(round, attempt, Digest(b"\x03" * 32), cid_of(word), cid_of(word + b" shares"))
 
 
+def found_on(anvil: Any, folder: Path, closing: ExitStack, *, confirmations: int = 0, **changes: Any) -> FoundedOn:
+    """Found a federation of an anvil's first three accounts; keyword arguments change its terms."""
+    deployment = deploy(
+        anvil.url,
+        bytes.fromhex(anvil.keys[0][2:]),
+        some_terms(**changes),
+        tuple(Address(account) for account in anvil.accounts[:3]),
+        expected_chain_id=anvil.chain_id,
+        confirmations=confirmations,
+    )
+    return FoundedOn(anvil, deployment, folder, closing)
+
+
 @pytest.fixture
 def found(tmp_path: Path) -> Iterator[Callable[..., FoundedOn]]:
     """Founds a federation on an anvil: `found(chain)`."""
     with ExitStack() as closing:
+        yield lambda anvil, **options: found_on(anvil, tmp_path, closing, **options)
 
-        def on(anvil: Any, *, confirmations: int = 0, **changes: Any) -> FoundedOn:
-            founders = tuple(Address(account) for account in anvil.accounts[:3])
-            deployment = deploy(
-                anvil.url,
-                bytes.fromhex(anvil.keys[0][2:]),
-                some_terms(**changes),
-                founders,
-                expected_chain_id=anvil.chain_id,
-                confirmations=confirmations,
-            )
-            return FoundedOn(anvil, deployment, tmp_path, closing)
 
-        yield on
+@pytest.fixture(scope="module")
+def spoken(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundedOn]:
+    """One federation for tests that only read: founded, three members enrolled, the first one's update committed."""
+    snapshot = anvil.rpc("evm_snapshot")
+    with ExitStack() as closing:
+        federation = found_on(anvil, tmp_path_factory.mktemp("spoken"), closing)
+        federation.enrol_all()[0].submit("commit/1/0", commitment())
+        yield federation
+    anvil.rpc("evm_revert", snapshot)
 
 
 @pytest.fixture
@@ -191,8 +202,8 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(chain: Any) -> Iterator[Proxy]:
+def proxy(anvil: Any) -> Iterator[Proxy]:
     """A proxy before the session's anvil."""
-    running = Proxy(chain.url)
+    running = Proxy(anvil.url)
     yield running
     running.close()
