@@ -149,7 +149,7 @@ class ChainAccount:
         deadline, resend_at, pause = time.monotonic() + timeout_s, time.monotonic() + _RESEND_S, _POLL_S
         while True:
             receipt = self.receipt(transaction)
-            if receipt is not None and self._depth(receipt) >= confirmations:
+            if receipt is not None and (not confirmations or self._depth(receipt) >= confirmations):
                 if not receipt.succeeded:
                     raise self._reverted(raw, receipt)
                 return receipt

@@ -202,8 +202,19 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(anvil: Any) -> Iterator[Proxy]:
+def proxy_for() -> Iterator[Callable[[str], Proxy]]:
+    """Starts proxies: `proxy_for(anvil.url)`."""
+    with ExitStack() as closing:
+
+        def start(url: str) -> Proxy:
+            running = Proxy(url)
+            closing.callback(running.close)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def proxy(anvil: Any, proxy_for: Callable[[str], Proxy]) -> Proxy:
     """A proxy before the session's anvil."""
-    running = Proxy(anvil.url)
-    yield running
-    running.close()
+    return proxy_for(anvil.url)

@@ -145,6 +145,14 @@ def test_logs_of_blocks_that_are_not_on_the_chain_are_not_believed(lying: Any) -
         lying(_set(1, blockHash="0x" + "ab" * 32))
 
 
+def test_logs_of_one_block_with_two_hashes_are_not_believed(lying: Any) -> None:
+    def move(logs: Any) -> None:
+        logs[1]["blockNumber"], logs[2]["logIndex"] = logs[2]["blockNumber"], "0x1"
+
+    with pytest.raises(ChainUnreachable, match="changes faster than it can be read"):
+        lying(move)
+
+
 @pytest.mark.parametrize("method", ["eth_chainId", "eth_getLogs", "eth_getBlockByNumber", "eth_getCode"])
 @pytest.mark.parametrize("result", [None, 7, "0x", "zz", [], {}, [[]], "0x" + "f" * 71, True], ids=repr)
 def test_whatever_a_node_answers_becomes_one_line(spoken: Any, proxy: Any, method: str, result: Any) -> None:
