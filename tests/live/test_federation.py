@@ -48,7 +48,10 @@ def make(devnet: Devnet, tmp_path: Path) -> Iterator[Callable[..., LocalFederati
 
 
 def wait_until(
-    local: LocalFederation, devnet: Devnet, done: Callable[[FederationState, int], bool], each: Callable[[], None] = lambda: None
+    local: LocalFederation,
+    devnet: Devnet,
+    done: Callable[[FederationState, int], bool],
+    each: Callable[[], None] = lambda: None,
 ) -> FederationState:
     reader = local.reader(devnet)
     deadline = time.monotonic() + PATIENCE_S

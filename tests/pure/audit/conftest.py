@@ -30,7 +30,7 @@ from fedchain.crypto import (
 )
 from fedchain.errors import ObjectCorrupt, ObjectMissing
 from fedchain.ports import Logged
-from fedchain.protocol.arithmetic import average, next_model, quantise
+from fedchain.protocol.arithmetic import average, counted_weights, next_model, quantise
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
@@ -237,15 +237,19 @@ class Play:
     def encryption_keys(self) -> dict[Index, bytes]:
         return {i: m.encryption_key for i, m in self.state.members.items()}
 
+    @property
+    def weights(self) -> dict[Index, int]:
+        return counted_weights(self.state, self.charter.update)
+
     def weight(self, index: Index) -> int:
-        return self.state.members[index].weight
+        return self.weights[index]
 
     def deal(self, number: int, index: Index) -> Upload:
         """What a trainer makes: an update, quantised, encrypted, its key shared."""
         values = quantise(
             self.random.normal(0, 0.02, LAYOUT.size),
             weight=self.weight(index),
-            max_weight=self.state.max_weight,
+            max_weight=max(self.weights.values()),
             settings=self.charter.update,
             random=self.random,
         )
@@ -359,7 +363,7 @@ class Play:
             opened.sums,
             participants=participants.bit_count(),
             total_weight=self.total_weight(participants),
-            max_weight=self.state.max_weight,
+            max_weight=max(self.weights.values()),
             settings=self.charter.update,
         )
         return assemble(LAYOUT, next_model(flatten(base), mean))
