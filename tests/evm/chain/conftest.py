@@ -7,8 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class FoundedOn:
     deployment: Deployment
     folder: Path
     closing: ExitStack
+    numbers: Iterator[int] = field(default_factory=count)
 
     def key(self, index: int) -> bytes:
         """A member's private key."""
@@ -62,7 +64,7 @@ class FoundedOn:
 
     def journal(self, index: int) -> Journal:
         """A member's journal, the real one, on disk."""
-        return self.closing.enter_context(Journal(self.folder / f"journal-{index}-{id(object())}.jsonl"))
+        return self.closing.enter_context(Journal(self.folder / f"journal-{index}-{next(self.numbers)}.jsonl"))
 
     def sender(self, index: int, journal: Any = None, **options: Any) -> Sender:
         """A member's sender."""
