@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import TransactionFailed, UsageError, WorldError
+from ..protocol.ids import Cid
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from .aggregator import Aggregator
@@ -34,6 +36,7 @@ class Node:
         self._aggregator = Aggregator(context, holdings)
         self._roles = (Trainer(context), Shareholder(context, holdings), self._aggregator)
         self._closed = -1
+        self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keeper")
 
     def run(self) -> FederationState:
         """Work until the run is finished; gives the final state.
@@ -49,6 +52,7 @@ class Node:
                 if self._watch is not None:
                     self._watch(state, now)
                 if phase_of(state, state.round, now) is Phase.FINISHED and self._close_rounds(state):
+                    self._keeper.shutdown()
                     return state
                 if self.step(state, now):
                     pause = self._poll_s
@@ -81,9 +85,16 @@ class Node:
         if self._closed >= 0 and closed > self._closed:
             context, attempt = self._context, state.closed[closed]
             assert attempt.result is not None
-            context.store.pin(attempt.result.model_cid)
+            self._keeper.submit(self._keep, attempt.result.model_cid)
             context.meter.close(closed, attempt.attempt)
             context.log.info("round closed", round=closed)
             self._holdings.forget(state, closed - context.charter.storage.keep_rounds + 1)
         self._closed = closed
         return True
+
+    def _keep(self, model: Cid) -> None:
+        """Pin a model, beside the work: others have it too, and no duty waits for it."""
+        try:
+            self._context.store.pin(model)
+        except WorldError as error:
+            self._context.log.warning("model not pinned", model=model, reason=str(error))
