@@ -30,7 +30,7 @@ from fedchain.crypto import (
 )
 from fedchain.crypto.parameters import SHARE_PRIME
 from fedchain.crypto.shamir import lagrange, point_of
-from fedchain.protocol.arithmetic import average, next_model, offset_of, quantise, step_of
+from fedchain.protocol.arithmetic import average, counted_weights, next_model, offset_of, quantise, step_of
 from fedchain.protocol.charter import Update
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
@@ -188,11 +188,12 @@ def train(world: World, members: list[Member]) -> None:
 def encrypt_and_commit(world: World, members: list[Member]) -> None:
     """P1: quantise, encrypt under a fresh key, share out the key, store both objects, commit to both roots."""
     attempt = world.attempt
+    weights = counted_weights(world.state, SETTINGS)
     for member in members:
         member.values = quantise(
             member.update,
-            weight=world.state.members[member.index].weight,
-            max_weight=world.state.max_weight,
+            weight=weights[member.index],
+            max_weight=max(weights.values()),
             settings=SETTINGS,
             random=np.random.default_rng(100 + member.index),
         )
@@ -288,11 +289,12 @@ def close(world: World, aggregate: Aggregate) -> NDArray[np.int64]:
     digest, cid = state.base_model(attempt.round)
     base = world.store[cid]
     assert model_digest(base) == digest
+    weights = counted_weights(state, SETTINGS)
     mean = average(
         opened.sums,
         participants=size_of(locked.participants),
-        total_weight=sum(state.members[i].weight for i in members_of(locked.participants)),
-        max_weight=state.max_weight,
+        total_weight=sum(weights[index] for index in members_of(locked.participants)),
+        max_weight=max(weights.values()),
         settings=SETTINGS,
     )
     model = assemble(layout_of(base), next_model(flatten(base), mean))
@@ -317,7 +319,7 @@ def compare(world: World, members: list[Member], sums: NDArray[np.int64]) -> Non
     plain = np.average([m.update for m in members], axis=0, weights=SAMPLES)
     model = flatten(world.store[state.model_cid])
     difference = float(np.abs(model - plain).max())
-    bound = step_of(SETTINGS) * MEMBERS * state.max_weight / sum(SAMPLES) + 1e-8
+    bound = step_of(SETTINGS) * MEMBERS * max(SAMPLES) / sum(SAMPLES) + 1e-8
     show("average of floats", f"largest difference {difference:.2e}, bound {bound:.2e}")
     if difference > bound:
         raise SystemExit("the encrypted average is not the plain one")

@@ -19,7 +19,7 @@ from ..crypto import (
     sum_ciphertexts,
 )
 from ..errors import Fault, ObjectCorrupt, ObjectMissing
-from ..protocol.arithmetic import average, next_model
+from ..protocol.arithmetic import average, counted_weights, next_model
 from ..protocol.events import AggregateCommitted, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
 from ..protocol.model import assemble, flatten, layout_of, model_bytes_bound, model_digest
@@ -198,14 +198,15 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
     base = _base_model(subject)
     if base is None:
         return None
-    members = [subject.state.members[index] for index in members_of(locked.participants)]
+    weights = counted_weights(subject.state, subject.charter.update)
+    participants = members_of(locked.participants)
     try:
         layout = layout_of(base)
         mean = average(
             opened.sums,
-            participants=len(members),
-            total_weight=sum(member.weight for member in members),
-            max_weight=subject.state.max_weight,
+            participants=len(participants),
+            total_weight=sum(weights[index] for index in participants),
+            max_weight=max(weights.values()),
             settings=subject.charter.update,
         )
         return model_digest(assemble(layout, next_model(flatten(base), mean)))

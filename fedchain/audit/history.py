@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..errors import Fault
+from ..errors import ChainMismatch, Fault
 from ..ports import Logged
 from ..protocol.charter import Charter
 from ..protocol.events import (
@@ -111,8 +111,8 @@ def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> Hi
     """Fold the log, judging every statement against the state before it.
 
     A statement that could not have been made (another attempt was under way, or it was made before) is written down as
-    a fault and left out of the state; any other is judged and then taken as it stands on chain. Raises ValueError when
-    the log does not begin with the founding: then it is no federation's.
+    a fault and left out of the state; any other is judged and then taken as it stands on chain. Raises ChainMismatch
+    when the log does not begin with the founding: then it is no federation's.
     """
     state: FederationState | None = None
     scopes: list[Scope] = []
@@ -137,13 +137,13 @@ def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> Hi
     if charter is None:
         ledger.block(FEDERATION, 2, "the weight cap stands in the charter, which was not to be had")
     if state is None:
-        raise ValueError("the log is empty: no FederationFounded event")
+        raise ChainMismatch("the log is empty: there is no FederationFounded event")
     return History(state, tuple(scopes), tuple(docket.refutations))
 
 
 def _founding(event: Event, ledger: Ledger) -> FederationState:
     if not isinstance(event, FederationFounded):
-        raise ValueError("the log does not begin with FederationFounded")
+        raise ChainMismatch("the log does not begin with FederationFounded; read it from the deployment's block")
     _check_founding(event, ledger)
     return founded(event)
 

@@ -149,7 +149,7 @@ class ChainAccount:
         deadline, resend_at, pause = time.monotonic() + timeout_s, time.monotonic() + _RESEND_S, _POLL_S
         while True:
             receipt = self.receipt(transaction)
-            if receipt is not None and self._depth(receipt) >= confirmations:
+            if receipt is not None and (not confirmations or self._depth(receipt) >= confirmations):
                 if not receipt.succeeded:
                     raise self._reverted(raw, receipt)
                 return receipt
@@ -172,11 +172,17 @@ class ChainAccount:
         call: dict[str, str] = {"from": self.address, "data": "0x" + data.hex(), "value": hex(value)}
         if to is not None:
             call["to"] = to
-        try:
-            # "pending": after a deadline a devnet's latest block still has the old time.
-            return quantity(self.rpc, self.rpc.call("eth_estimateGas", call, "pending"), "an estimate of gas")
-        except RpcRefused as error:
-            raise self._failed(self._reverts.of(error), error.message) from error
+        refused: RpcRefused | None = None
+        # "pending": after a deadline a devnet's latest block still has the old time. Some nodes have no such block.
+        for block in (("pending",), ()):
+            try:
+                return quantity(self.rpc, self.rpc.call("eth_estimateGas", call, *block), "an estimate of gas")
+            except RpcRefused as error:
+                refused = error
+                if self._reverts.of(error) is not None:
+                    break
+        assert refused is not None
+        raise self._failed(self._reverts.of(refused), refused.message) from refused
 
     def _fees(self, latest: Mapping[str, Any]) -> dict[str, int]:
         """EIP-1559: the fee may double before the transaction is mined; the price where the chain has no fee market."""

@@ -75,8 +75,6 @@ class LogDecoder:
             raise _malformed(entry)
         indexed = [i for i in entry["inputs"] if i["indexed"]]
         plain = [i for i in entry["inputs"] if not i["indexed"]]
-        if len(topics) != 1 + len(indexed):
-            raise _malformed(entry)
         values = _decoded(entry, indexed, b"".join(topics[1:])) | _decoded(entry, plain, data)
         try:
             return build(values, at)

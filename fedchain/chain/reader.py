@@ -176,7 +176,7 @@ class Reader:
             return
         _ = self.chain_id
         safe_number = head.number - self._confirmations
-        if self._read is not None and not self._follows(head, safe_number):
+        if self._read is not None and not self._follows(head):
             self._cut_back(safe_number)
         start = self._start(head) if self._read is None else self._read.number + 1
         if safe_number < start:
@@ -203,13 +203,11 @@ class Reader:
         self._state, self._read, self._head = state, safe, head
         self._checkpoints.append((safe.number, safe.hash))
 
-    def _follows(self, head: Block, safe_number: int) -> bool:
+    def _follows(self, head: Block) -> bool:
         """Whether everything read so far is still part of the chain under `head`."""
         assert self._read is not None
         if self._head is not None and head.parent_hash == self._head.hash:
             return True
-        if safe_number < self._read.number:
-            return False
         return self._hash_at(self._read.number) == self._read.hash
 
     def _cut_back(self, safe_number: int) -> None:
@@ -246,8 +244,10 @@ class Reader:
                 raise ChainMismatch(f"{where} speaks of member {event.index}, of {len(state.founders)}")
             if isinstance(event, MemberEnrolled) and state.founders[event.index] != event.member:
                 raise ChainMismatch(f"{where} enrols {event.member} in another founder's place")
-            joined = event.index in state.members or isinstance(event, MemberEnrolled)
-            if not joined or (isinstance(event, StopVoted) and event.round != state.round):
+            # Only members speak, and only who is none can become one.
+            if (event.index in state.members) is isinstance(event, MemberEnrolled) or (
+                isinstance(event, StopVoted) and event.round != state.round
+            ):
                 raise ChainMismatch(f"{where} holds a {type(event).__name__} that the contract would have refused")
         try:
             return apply(state, event)

@@ -78,7 +78,7 @@ class IpfsPeer:
         path = self._repo / "config"
         if not path.exists():
             made = subprocess.run(
-                [kubo, "init", "--empty-repo"],
+                [kubo, "init"],
                 env={**os.environ, "IPFS_PATH": str(self._repo)},
                 capture_output=True,
                 text=True,

@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
-from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable, WorldError
 from ..protocol.actions import CommitAggregate, CommitResult
-from ..protocol.arithmetic import average, next_model
+from ..protocol.arithmetic import average, counted_weights, next_model
+from ..protocol.events import OpeningPublished
 from ..protocol.ids import Bitmap, Digest, Index, bitmap_of, members_of, size_of
 from ..protocol.model import assemble, flatten, model_digest
 from ..protocol.participants import check_participants, choose_participants
@@ -23,6 +24,8 @@ from ..protocol.state import Attempt, FederationState
 from .context import GROUP, PeerContext
 from .crash import crash_point
 from .holdings import Holdings
+
+_TRIES_TO_READ = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,10 @@ class Aggregator:
         self._holdings = holdings
         self._sums: dict[tuple[int, int, Bitmap], Aggregate] = {}
         self._outcomes: dict[int, Outcome] = {}
-        self._openings_tried: tuple[int, int] | None = None
+        self._openings: dict[OpeningPublished, Opening] = {}
+        self._insufficient: tuple[OpeningPublished, ...] | None = None
+        self._judged: Attempt | None = None
+        self._unread = 0
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -116,17 +122,15 @@ class Aggregator:
         """
         context, locked = self._context, attempt.aggregate
         assert locked is not None
-        tried = (attempt.round, len(attempt.openings))
-        if self._openings_tried == tried:
-            return None
+        self._holdings.examine(state, attempt)
         aggregate = self._sum(attempt, locked.participants)
         if aggregate is None:
             return None
-        if aggregate.root() != locked.root:
-            offender = state.members[locked.index].member
-            context.log.error("wrong aggregate on chain; going on with the right sum", offender=offender)
         with context.meter.step("close"):
             openings = self._fetch_openings(state, attempt)
+            had = tuple(attempt.openings[index] for index in openings)
+            if had == self._insufficient:
+                return None
             try:
                 opened = open_aggregate(
                     aggregate,
@@ -138,17 +142,21 @@ class Aggregator:
                     engine=context.engine,
                 )
             except (NotEnoughOpenings, Fault) as error:
-                self._openings_tried = tried
+                self._insufficient = had
                 context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
                 return None
+            if aggregate.root() != locked.root:
+                offender = state.members[locked.index].member
+                context.log.error("wrong aggregate on chain; going on with the right sum", offender=offender)
             for index in opened.wrong:
                 context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
             base = context.model(*state.base_model(attempt.round))
+            weights = counted_weights(state, context.charter.update)
             mean = average(
                 opened.sums,
                 participants=size_of(locked.participants),
-                total_weight=sum(state.members[i].weight for i in members_of(locked.participants)),
-                max_weight=state.max_weight,
+                total_weight=sum(weights[index] for index in members_of(locked.participants)),
+                max_weight=max(weights.values()),
                 settings=context.charter.update,
             )
             model = assemble(context.layout(), next_model(flatten(base), mean))
@@ -162,20 +170,23 @@ class Aggregator:
         context, openings = self._context, {}
         for index, published in sorted(attempt.openings.items()):
             author = state.members[index].member
-            try:
-                content = context.store.get(published.cid, OPENING_BYTES)
-                opening = Opening.parse(content, offender=author, round=attempt.round)
-                if opening.root() != published.root:
-                    raise Fault(
-                        "opening root",
-                        offender=author,
-                        round=attempt.round,
-                        expected=published.root.hex(),
-                        got=opening.root().hex(),
-                    )
-                openings[index] = opening
-            except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
-                context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
+            if published not in self._openings:
+                try:
+                    content = context.store.get(published.cid, OPENING_BYTES)
+                    opening = Opening.parse(content, offender=author, round=attempt.round)
+                    if opening.root() != published.root:
+                        raise Fault(
+                            "opening root",
+                            offender=author,
+                            round=attempt.round,
+                            expected=published.root.hex(),
+                            got=opening.root().hex(),
+                        )
+                except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
+                    context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
+                    continue
+                self._openings[published] = opening
+            openings[index] = self._openings[published]
         return openings
 
     def _sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
@@ -202,12 +213,32 @@ class Aggregator:
         enough = sorted(opening.at for opening in attempt.openings.values())[state.terms.threshold - 1]
         return enough + steps * state.terms.aggregate_window_s
 
-    def check_closed(self, state: FederationState) -> None:
-        """Compare a closed round with what this peer decoded (P5). Raises Fault with the author's name."""
-        for round in [r for r in self._outcomes if r in state.closed]:
-            result, outcome = state.closed[round].result, self._outcomes.pop(round)
+    def check_closed(self, state: FederationState) -> bool:
+        """Compare the rounds that closed with what this peer decodes (P5); whether the newest is settled.
+
+        A peer that starts begins with the newest closed round, and after a reorganisation with the newest again. One
+        whose objects cannot be had, asked for several times, is let go with an error in the log: an audit can still
+        judge it. Raises Fault with the author's name.
+        """
+        newest = len(state.closed)
+        if self._judged is None or state.closed.get(self._judged.round) != self._judged:
+            self._judged = state.closed.get(newest - 1)
+        while (self._judged.round if self._judged is not None else 0) < newest:
+            round = self._judged.round + 1 if self._judged is not None else 1
+            attempt = state.closed[round]
+            result = attempt.result
             assert result is not None
-            if result.model_digest != outcome.digest:
+            try:
+                outcome = self._outcomes.get(round) or self._decode(state, attempt)
+            except WorldError as error:
+                self._context.log.warning("a closed round cannot be read yet", round=round, reason=str(error))
+                outcome = None
+            if outcome is None:
+                self._unread += 1
+                if self._unread < _TRIES_TO_READ:
+                    return False
+                self._context.log.error("a closed round goes unchecked: its objects cannot be had", round=round)
+            elif result.model_digest != outcome.digest:
                 raise Fault(
                     "result: the model on chain is not the one the openings give",
                     offender=state.members[result.index].member,
@@ -215,3 +246,6 @@ class Aggregator:
                     expected=outcome.digest.hex(),
                     got=result.model_digest.hex(),
                 )
+            self._judged, self._unread = attempt, 0
+            self._openings.clear()
+        return True

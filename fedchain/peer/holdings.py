@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..crypto import check_ciphertext, check_shares, ciphertext_size, open_share
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
-from ..protocol.ids import Bitmap, Index, bitmap_of
+from ..protocol.ids import Bitmap, Cid, Index, bitmap_of
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 
@@ -65,16 +66,21 @@ class Holdings:
         """What this peer holds of one member's update."""
         return self._whole.get(attempt.commits[index])
 
-    def forget(self, before_round: int) -> None:
-        """Let the objects of rounds before `before_round` go, from disk and from the pins."""
-        for commit in [c for c in (*self._whole, *self._refused) if c.round < before_round]:
-            self._whole.pop(commit, None)
-            self._refused.pop(commit, None)
-            for cid in (commit.ciphertext_cid, commit.shares_cid):
+    def forget(self, state: FederationState, before_round: int) -> None:
+        """Let the objects of rounds before `before_round` go, from disk and from the pins; models stay for ever.
+
+        The folders on disk tell which rounds this peer holds, also after a restart.
+        """
+        for folder in sorted(self._context.objects.glob("round-*")):
+            round = int(folder.name.removeprefix("round-"))
+            if round >= before_round:
+                continue
+            for cid in _objects_of(state, round):
                 self._context.store.unpin(cid)
-        for folder in self._context.objects.glob("round-*"):
-            if int(folder.name.removeprefix("round-")) < before_round:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        for seen in (self._whole, self._refused):
+            for commit in [c for c in seen if c.round < before_round]:
+                del seen[commit]
 
     def _try(self, state: FederationState, attempt: Attempt, commit: UpdateCommitted) -> Holding | Fault | Exception:
         try:
@@ -136,3 +142,15 @@ class Holdings:
         context.store.pin(commit.ciphertext_cid)
         context.store.pin(commit.shares_cid)
         return Holding(ciphertext=path, share=share)
+
+
+def _objects_of(state: FederationState, round: int) -> Iterator[Cid]:
+    """Every object of a closed round but the model: uploads, aggregate, openings; those of its void attempts too."""
+    for attempt in (*(a for a in state.voided if a.round == round), state.closed[round]):
+        for commit in attempt.commits.values():
+            yield commit.ciphertext_cid
+            yield commit.shares_cid
+        if attempt.aggregate is not None:
+            yield attempt.aggregate.cid
+        for opening in attempt.openings.values():
+            yield opening.cid

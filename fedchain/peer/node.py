@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import TransactionFailed, UsageError, WorldError
+from ..protocol.ids import Cid
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from .aggregator import Aggregator
@@ -34,6 +36,7 @@ class Node:
         self._aggregator = Aggregator(context, holdings)
         self._roles = (Trainer(context), Shareholder(context, holdings), self._aggregator)
         self._closed = -1
+        self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keeper")
 
     def run(self) -> FederationState:
         """Work until the run is finished; gives the final state.
@@ -48,8 +51,8 @@ class Node:
                 now = self._context.reader.now()
                 if self._watch is not None:
                     self._watch(state, now)
-                if phase_of(state, state.round, now) is Phase.FINISHED:
-                    self._close_rounds(state)
+                if phase_of(state, state.round, now) is Phase.FINISHED and self._close_rounds(state):
+                    self._keeper.shutdown()
                     return state
                 if self.step(state, now):
                     pause = self._poll_s
@@ -65,20 +68,33 @@ class Node:
 
     def step(self, state: FederationState, now: int) -> bool:
         """Let each role do what is due at this state and time; whether anything was done."""
-        self._close_rounds(state)
-        if phase_of(state, state.round, now) is Phase.ENROLLING:
+        if not self._close_rounds(state) or phase_of(state, state.round, now) is Phase.ENROLLING:
             return False
         if self._context.me not in state.members:
             raise UsageError(f"{self._context.address} did not enrol before the run began; it can only watch")
         return any(role.act(state, now) for role in self._roles)
 
-    def _close_rounds(self, state: FederationState) -> None:
-        """Note the rounds that closed since the last look: check the model, write the meter, let old objects go."""
-        self._aggregator.check_closed(state)
+    def _close_rounds(self, state: FederationState) -> bool:
+        """Check the models of rounds that closed, before anything is built on them; whether that is settled.
+
+        Once it is: keep the model, write the meter, let old objects go.
+        """
+        if not self._aggregator.check_closed(state):
+            return False
         closed = len(state.closed)
         if self._closed >= 0 and closed > self._closed:
-            attempt = state.closed[closed]
-            self._context.meter.close(closed, attempt.attempt)
-            self._context.log.info("round closed", round=closed)
-            self._holdings.forget(closed - self._context.charter.storage.keep_rounds + 1)
+            context, attempt = self._context, state.closed[closed]
+            assert attempt.result is not None
+            self._keeper.submit(self._keep, attempt.result.model_cid)
+            context.meter.close(closed, attempt.attempt)
+            context.log.info("round closed", round=closed)
+            self._holdings.forget(state, closed - context.charter.storage.keep_rounds + 1)
         self._closed = closed
+        return True
+
+    def _keep(self, model: Cid) -> None:
+        """Pin a model, beside the work: others have it too, and no duty waits for it."""
+        try:
+            self._context.store.pin(model)
+        except WorldError as error:
+            self._context.log.warning("model not pinned", model=model, reason=str(error))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..crypto import make_opening
 from ..protocol.actions import PostReceipt, PublishOpening
 from ..protocol.ids import members_of
+from ..protocol.participants import check_participants
 from ..protocol.phase import Phase, live_attempt, phase_of, training_end
 from ..protocol.state import Attempt, FederationState
 from .context import GROUP, PeerContext
@@ -64,9 +65,14 @@ class Shareholder:
         return True
 
     def _open(self, state: FederationState, attempt: Attempt) -> bool:
-        """Publish the sum of this member's shares over the locked set: no aggregate is looked at, or needed."""
+        """Publish the sum of this member's shares over the locked set: no aggregate is looked at, or needed.
+
+        The set is held to the contract's own rules first: an endpoint that shows a set which the contract would have
+        refused is lying, and must not get a smaller sum opened. Raises Fault.
+        """
         context, locked = self._context, attempt.aggregate
         assert locked is not None
+        check_participants(state, attempt, locked.participants, offender=state.members[locked.index].member)
         self._holdings.examine(state, attempt)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
         shares = [holding.share for holding in holdings if holding is not None]

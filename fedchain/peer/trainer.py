@@ -13,7 +13,7 @@ import numpy as np
 from ..crypto import deal
 from ..learn import evaluate, train_locally
 from ..protocol.actions import CommitUpdate, VoteToStop
-from ..protocol.arithmetic import quantise
+from ..protocol.arithmetic import counted_weights, quantise
 from ..protocol.commitment import update_commitment
 from ..protocol.phase import Phase, live_attempt, phase_of
 from ..protocol.seeds import seed_for
@@ -76,11 +76,12 @@ class Trainer:
         context.log.info("trained", round=round, attempt=attempt.attempt, loss=round_4(result.loss))
         context.meter.note(loss=round_4(result.loss))
         crash_point("after-training", round)
+        weights = counted_weights(state, context.charter.update)
         with context.meter.step("encrypt"):
             values = quantise(
                 result.update,
-                weight=state.members[context.me].weight,
-                max_weight=state.max_weight,
+                weight=weights[context.me],
+                max_weight=max(weights.values()),
                 settings=context.charter.update,
                 random=np.random.default_rng(seed_for("rounding", context.seed, **place)),
             )

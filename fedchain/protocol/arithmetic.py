@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from ..errors import MalformedObject, UsageError
 from .charter import Update
+from .ids import Index
 from .model import Vector
+from .state import FederationState
 
 
 def weight_of(samples: int, settings: Update) -> int:
@@ -24,6 +26,11 @@ def weight_of(samples: int, settings: Update) -> int:
     if samples < 1:
         raise UsageError("a member without samples has no weight: it has nothing to train on")
     return min(samples, settings.weight_cap) if settings.weight_cap else min(samples, 2**32 - 1)
+
+
+def counted_weights(state: FederationState, settings: Update) -> dict[Index, int]:
+    """w_i of every member as it counts: what it registered, capped. Whoever registered more gains nothing by it."""
+    return {index: weight_of(member.weight, settings) for index, member in state.members.items()}
 
 
 def offset_of(settings: Update) -> int:

@@ -132,8 +132,3 @@ class FederationState:
         result = self.closed[round - 1].result
         assert result is not None
         return result.model_digest, result.model_cid
-
-    @property
-    def max_weight(self) -> int:
-        """w_max: the largest weight among the enrolled members."""
-        return max(m.weight for m in self.members.values())

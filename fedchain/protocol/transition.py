@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from types import MappingProxyType
-from typing import assert_never
+
+from typing_extensions import assert_never
 
 from .events import (
     AggregateCommitted,

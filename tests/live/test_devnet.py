@@ -329,6 +329,38 @@ def test_help_is_quick_and_says_what_the_commands_do() -> None:
         assert said.returncode == 0 and "--workdir" in said.stdout
 
 
+KUBO_COMMANDS = """#!{python}
+import json, os, pathlib, sys
+repo = pathlib.Path(os.environ["IPFS_PATH"])
+if sys.argv[1] == "init":
+    repo.mkdir(parents=True)
+    addresses = {{"API": "/ip4/127.0.0.1/tcp/5001", "Swarm": ["/ip4/0.0.0.0/tcp/4001"]}}
+    (repo / "config").write_text(json.dumps({{"Addresses": addresses, "Bootstrap": ["auto"]}}))
+elif sys.argv[1] == "daemon":
+    assert os.environ["LIBP2P_FORCE_PNET"] == "1"
+    config = json.loads((repo / "config").read_text())
+    assert config["Bootstrap"] == [] and config["AutoConf"] == {{"Enabled": False}}
+    api, swarm = (at.rpartition("/")[2] for at in (config["Addresses"]["API"], *config["Addresses"]["Swarm"]))
+    node = ["--repo", f"{{repo}}/node", "--api-port", api, "--swarm-port", swarm, "--swarm-key", f"{{repo}}/swarm.key"]
+    os.execv(sys.executable, [sys.executable, "-m", "fedchain.store.node", *node])
+"""
+
+
+def test_a_kubo_program_is_initialised_configured_and_kept_on_the_leash(workdir: Path, tmp_path: Path) -> None:
+    """Kubo's command line in front of an embedded node that does not watch its parent, as Kubo does not."""
+    program = tmp_path / "ipfs"
+    program.write_text(KUBO_COMMANDS.format(python=sys.executable))
+    program.chmod(0o755)
+    up = fedchain("up", "--peers", "2", "--workdir", str(workdir), FEDCHAIN_IPFS=str(program))
+    assert up.returncode == 0, up.stderr
+    status = read_status(workdir)
+    assert status is not None
+    cid = IpfsStore(status.ipfs_apis[0]).put(b"x" * 600_000)
+    assert IpfsStore(status.ipfs_apis[1], timeout_s=20).get(cid, 600_000) == b"x" * 600_000
+    os.kill(status.pids.supervisor, signal.SIGKILL)
+    assert gone(workdir, 3)
+
+
 @pytest.mark.skipif(shutil.which("ipfs") is None, reason="needs Kubo's `ipfs` on the PATH")
 def test_real_kubo_is_used_where_it_is_installed(workdir: Path) -> None:
     with Devnet(workdir, peers=2) as net:

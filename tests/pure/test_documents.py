@@ -11,7 +11,13 @@ from fedchain.audit.report import CHECKS
 from fedchain.protocol.phase import Phase
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *(ROOT / "contracts").glob("*.md"),
+    *(ROOT / "devnet").glob("*.md"),
+]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 CLAUSE = re.compile(r"\b([PTSKM]\d(?:\.\d)?)\b")
 DEFINED = set(re.findall(r"^- \*\*([PTSKM]\d(?:\.\d)?)\*\*", PROTOCOL, re.MULTILINE)) | set(

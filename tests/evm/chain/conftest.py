@@ -7,8 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class FoundedOn:
     deployment: Deployment
     folder: Path
     closing: ExitStack
+    numbers: Iterator[int] = field(default_factory=count)
 
     def key(self, index: int) -> bytes:
         """A member's private key."""
@@ -62,7 +64,7 @@ class FoundedOn:
 
     def journal(self, index: int) -> Journal:
         """A member's journal, the real one, on disk."""
-        return self.closing.enter_context(Journal(self.folder / f"journal-{index}-{id(object())}.jsonl"))
+        return self.closing.enter_context(Journal(self.folder / f"journal-{index}-{next(self.numbers)}.jsonl"))
 
     def sender(self, index: int, journal: Any = None, **options: Any) -> Sender:
         """A member's sender."""
@@ -95,24 +97,35 @@ def commitment(word: bytes = b"update", round: int = 1, attempt: int = 0) -> Com
     return CommitUpdate(round, attempt, Digest(b"\x03" * 32), cid_of(word), cid_of(word + b" shares"))
 
 
+def found_on(anvil: Any, folder: Path, closing: ExitStack, *, confirmations: int = 0, **changes: Any) -> FoundedOn:
+    """Found a federation of an anvil's first three accounts; keyword arguments change its terms."""
+    deployment = deploy(
+        anvil.url,
+        bytes.fromhex(anvil.keys[0][2:]),
+        some_terms(**changes),
+        tuple(Address(account) for account in anvil.accounts[:3]),
+        expected_chain_id=anvil.chain_id,
+        confirmations=confirmations,
+    )
+    return FoundedOn(anvil, deployment, folder, closing)
+
+
 @pytest.fixture
 def found(tmp_path: Path) -> Iterator[Callable[..., FoundedOn]]:
     """Founds a federation on an anvil: `found(chain)`."""
     with ExitStack() as closing:
+        yield lambda anvil, **options: found_on(anvil, tmp_path, closing, **options)
 
-        def on(anvil: Any, *, confirmations: int = 0, **changes: Any) -> FoundedOn:
-            founders = tuple(Address(account) for account in anvil.accounts[:3])
-            deployment = deploy(
-                anvil.url,
-                bytes.fromhex(anvil.keys[0][2:]),
-                some_terms(**changes),
-                founders,
-                expected_chain_id=anvil.chain_id,
-                confirmations=confirmations,
-            )
-            return FoundedOn(anvil, deployment, tmp_path, closing)
 
-        yield on
+@pytest.fixture(scope="module")
+def spoken(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundedOn]:
+    """One federation for tests that only read: founded, three members enrolled, the first one's update committed."""
+    snapshot = anvil.rpc("evm_snapshot")
+    with ExitStack() as closing:
+        federation = found_on(anvil, tmp_path_factory.mktemp("spoken"), closing)
+        federation.enrol_all()[0].submit("commit/1/0", commitment())
+        yield federation
+    anvil.rpc("evm_revert", snapshot)
 
 
 @pytest.fixture
@@ -191,8 +204,19 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(chain: Any) -> Iterator[Proxy]:
+def proxy_for() -> Iterator[Callable[[str], Proxy]]:
+    """Starts proxies: `proxy_for(anvil.url)`."""
+    with ExitStack() as closing:
+
+        def start(url: str) -> Proxy:
+            running = Proxy(url)
+            closing.callback(running.close)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def proxy(anvil: Any, proxy_for: Callable[[str], Proxy]) -> Proxy:
     """A proxy before the session's anvil."""
-    running = Proxy(chain.url)
-    yield running
-    running.close()
+    return proxy_for(anvil.url)

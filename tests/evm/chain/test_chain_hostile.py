@@ -14,9 +14,8 @@ ENROLLED, COMMITTED = 1, 4
 
 
 @pytest.fixture
-def lying(federation: Any, proxy: Any, commit: Any) -> Callable[..., Any]:
+def lying(spoken: Any, proxy: Any) -> Callable[..., Any]:
     """Read the federation through a node that changes the logs: `lying(change)` gives the state."""
-    federation.enrol_all()[0].submit("commit/1/0", commit())
 
     def read(change: Callable[[list[dict[str, Any]]], None], method: str = "eth_getLogs") -> Any:
         def tamper(called: str, params: list[Any], answer: Any) -> Any:
@@ -25,7 +24,7 @@ def lying(federation: Any, proxy: Any, commit: Any) -> Callable[..., Any]:
             return answer
 
         proxy.tamper = tamper
-        return federation.reader(url=proxy.url).refresh()
+        return spoken.reader(url=proxy.url).refresh()
 
     return read
 
@@ -46,6 +45,10 @@ def _topic(place: int, number: int, value: int) -> Callable[[Any], None]:
         logs[place]["topics"][number] = f"0x{value:064x}"
 
     return tamper
+
+
+def _again(place: int) -> Callable[[Any], None]:
+    return lambda logs: logs.append(logs[place] | {"logIndex": hex(99)})
 
 
 def _set(place: int, **entries: Any) -> Callable[[Any], None]:
@@ -86,6 +89,7 @@ def _set(place: int, **entries: Any) -> Callable[[Any], None]:
             "impossible MemberEnrolled: a weight of zero",
             id="weight-zero",
         ),
+        pytest.param(_again(ENROLLED), "a MemberEnrolled that the contract would have refused", id="enrolled-twice"),
         pytest.param(_topic(ENROLLED, 2, 0xABC), "in another founder's place", id="member-address"),
         pytest.param(lambda logs: logs.pop(0), "does not begin with FederationFounded", id="founding-missing"),
         pytest.param(
@@ -141,15 +145,23 @@ def test_logs_of_blocks_that_are_not_on_the_chain_are_not_believed(lying: Any) -
         lying(_set(1, blockHash="0x" + "ab" * 32))
 
 
+def test_logs_of_one_block_with_two_hashes_are_not_believed(lying: Any) -> None:
+    def move(logs: Any) -> None:
+        logs[1]["blockNumber"], logs[2]["logIndex"] = logs[2]["blockNumber"], "0x1"
+
+    with pytest.raises(ChainUnreachable, match="changes faster than it can be read"):
+        lying(move)
+
+
 @pytest.mark.parametrize("method", ["eth_chainId", "eth_getLogs", "eth_getBlockByNumber", "eth_getCode"])
 @pytest.mark.parametrize("result", [None, 7, "0x", "zz", [], {}, [[]], "0x" + "f" * 71, True], ids=repr)
-def test_whatever_a_node_answers_becomes_one_line(federation: Any, proxy: Any, method: str, result: Any) -> None:
+def test_whatever_a_node_answers_becomes_one_line(spoken: Any, proxy: Any, method: str, result: Any) -> None:
     def tamper(called: str, params: list[Any], answer: Any) -> Any:
         return answer | {"result": result} if called == method else answer
 
     proxy.tamper = tamper
     with pytest.raises(FedchainError) as refused:
-        federation.reader(url=proxy.url, from_block=None).refresh()
+        spoken.reader(url=proxy.url, from_block=None).refresh()
     assert "\n" not in str(refused.value)
 
 

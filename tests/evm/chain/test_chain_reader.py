@@ -11,6 +11,7 @@ from fedchain.chain import reader as reader_module
 from fedchain.chain.reader import Reader
 from fedchain.chain.rpc import Rpc
 from fedchain.errors import ChainMismatch, ChainUnreachable
+from fedchain.protocol.actions import WithdrawBond
 from fedchain.protocol.events import MemberEnrolled, UpdateCommitted
 from fedchain.protocol.phase import Phase, phase_of
 from fedchain.protocol.transition import fold
@@ -118,6 +119,27 @@ def test_now_is_the_time_that_the_next_block_will_have(federation: Any) -> None:
     assert told > reader.refresh().founded_at + 499
 
 
+@pytest.mark.parametrize("pending", [{"result": None}, {"error": {"code": -32602, "message": "unknown block tag"}}])
+def test_without_a_pending_block_now_is_the_latest_blocks_time(federation: Any, proxy: Any, pending: Any) -> None:
+    proxy.tamper = lambda method, params, answer: (
+        {"jsonrpc": "2.0", "id": answer["id"]} | pending if params[:1] == ["pending"] else answer
+    )
+    reader = federation.reader(url=proxy.url)
+    reader.refresh()
+    assert reader.now() == federation.anvil.now
+
+
+def test_who_leaves_before_the_run_may_come_again(federation: Any, enrol: Any) -> None:
+    federation.sender(0).submit("enrol", enrol(0))
+    reader = federation.reader()
+    federation.anvil.rpc("evm_increaseTime", 7300)
+    federation.anvil.rpc("evm_mine")
+    federation.sender(0).submit("withdraw", WithdrawBond())
+    assert not reader.refresh().members
+    federation.sender(0).submit("enrol again", enrol(1))
+    assert reader.refresh().members[0].weight == 2
+
+
 def test_gas_is_what_the_receipt_says(federation: Any, enrol: Any) -> None:
     transaction = federation.sender(0).submit("enrol", enrol(0))
     receipt = federation.anvil.rpc("eth_getTransactionReceipt", "0x" + transaction.hex())
@@ -219,6 +241,26 @@ class TestAfterAReorganisation:
         proxy.tamper = another_hash
         assert len(federation.reader(url=proxy.url).refresh().members) == 3
         assert seen
+
+    def test_a_reorganisation_in_the_middle_of_a_reading_is_no_fault(
+        self, start_anvil: Any, found: Any, proxy_for: Any, enrol: Any
+    ) -> None:
+        """Between the head and the logs the chain changes: an enrolment that was read comes again in a later block."""
+        federation = found(start_anvil())
+        proxy, journal, anvil = proxy_for(federation.anvil.url), federation.journal(0), federation.anvil
+        federation.sender(0, journal).submit("enrol", enrol(0))
+        reader = federation.reader(url=proxy.url)
+        reader.refresh()
+        anvil.rpc("anvil_mine", hex(3))
+
+        def reorganise(method: str) -> None:
+            if method == "eth_getLogs":
+                proxy.before = lambda method: None
+                anvil.rpc("anvil_reorg", 4, [["0x" + journal.transaction("enrol").hex(), 2]])
+
+        proxy.before = reorganise
+        assert set(reader.refresh().members) == {0}
+        assert [entry.block_number for entry in reader.log()] == [1, 4]
 
 
 def test_a_wrong_chain_id_is_named(federation: Any) -> None:

@@ -308,6 +308,17 @@ def test_chains_with_and_without_a_fee_market_are_served(
     assert kind == ("0x2" if fee_market else "0x0")
 
 
+def test_a_node_without_a_pending_block_is_asked_about_the_latest(federation: Any, proxy: Any, enrol: Any) -> None:
+    def no_pending(method: str, params: list[Any], answer: Any) -> Any:
+        if method == "eth_estimateGas" and "pending" in params:
+            return {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": -32602, "message": "unknown block tag"}}
+        return answer
+
+    proxy.tamper = no_pending
+    federation.sender(1, url=proxy.url).submit("enrol", enrol(1))
+    assert proxy.calls["eth_estimateGas"] == 2
+
+
 def _pull_the_plug(*_: Any, **__: Any) -> Any:
     raise Plug
 

@@ -30,7 +30,7 @@ from fedchain.crypto import (
 )
 from fedchain.errors import ObjectCorrupt, ObjectMissing
 from fedchain.ports import Logged
-from fedchain.protocol.arithmetic import average, next_model, quantise
+from fedchain.protocol.arithmetic import average, counted_weights, next_model, quantise
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
@@ -147,6 +147,7 @@ class Play:
 
     def __init__(self, rounds: int = 2, charter: Charter | None = None) -> None:
         self.charter = charter or charter_of()
+        self.members = MEMBERS
         self.store = MemoryStore()
         self.chain = MemoryChain()
         self.rounds = rounds
@@ -157,7 +158,7 @@ class Play:
     def run(self) -> Play:
         """Play everything: founding, enrolment, the rounds."""
         self.found()
-        for i in range(len(MEMBERS)):
+        for i in range(len(self.members)):
             self.enrol(Index(i))
         for number in range(1, self.rounds + 1):
             self.round(number)
@@ -185,7 +186,7 @@ class Play:
 
     def found(self) -> None:
         genesis = assemble(LAYOUT, self.random.normal(0, 0.1, LAYOUT.size).astype(np.float32))
-        self.say(FederationFounded(self.terms(genesis), MEMBERS, 0))
+        self.say(FederationFounded(self.terms(genesis), self.members, 0))
 
     def terms(self, genesis: bytes) -> Terms:
         windows = self.charter.windows
@@ -206,7 +207,7 @@ class Play:
         )
 
     def enrol(self, index: Index) -> None:
-        self.say(MemberEnrolled(index, MEMBERS[index], bytes(KEYS[index].public_key), WEIGHTS[index], 0))
+        self.say(MemberEnrolled(index, self.members[index], bytes(KEYS[index].public_key), WEIGHTS[index], 0))
 
     # one round
 
@@ -231,27 +232,31 @@ class Play:
 
     def context(self, number: int) -> RoundContext:
         base, _ = self.state.base_model(number)
-        return RoundContext(CHAIN_ID, CONTRACT, number, self.attempt().attempt, base)
+        return RoundContext(self.chain.chain_id, self.chain.contract, number, self.attempt().attempt, base)
 
     def encryption_keys(self) -> dict[Index, bytes]:
         return {i: m.encryption_key for i, m in self.state.members.items()}
 
+    @property
+    def weights(self) -> dict[Index, int]:
+        return counted_weights(self.state, self.charter.update)
+
     def weight(self, index: Index) -> int:
-        return self.state.members[index].weight
+        return self.weights[index]
 
     def deal(self, number: int, index: Index) -> Upload:
         """What a trainer makes: an update, quantised, encrypted, its key shared."""
         values = quantise(
             self.random.normal(0, 0.02, LAYOUT.size),
             weight=self.weight(index),
-            max_weight=self.state.max_weight,
+            max_weight=max(self.weights.values()),
             settings=self.charter.update,
             random=self.random,
         )
         return deal(
             self.context(number),
             dealer=index,
-            dealer_address=MEMBERS[index],
+            dealer_address=self.members[index],
             encryption_keys=self.encryption_keys(),
             threshold=self.state.terms.threshold,
             values=values,
@@ -262,7 +267,13 @@ class Play:
         self.uploads[number, index] = upload
         attempt = self.attempt().attempt
         commitment = update_commitment(
-            CHAIN_ID, CONTRACT, number, attempt, MEMBERS[index], upload.ciphertext_root, upload.shares_root
+            self.chain.chain_id,
+            self.chain.contract,
+            number,
+            attempt,
+            self.members[index],
+            upload.ciphertext_root,
+            upload.shares_root,
         )
         ciphertext, shares = (self.store.put(content) for content in self.stored(number, index, upload))
         self.say(UpdateCommitted(number, attempt, index, commitment, ciphertext, shares, 0))
@@ -312,7 +323,7 @@ class Play:
                 self.uploads[number, dealer].shares,
                 self.context(number),
                 dealer=dealer,
-                dealer_address=MEMBERS[dealer],
+                dealer_address=self.members[dealer],
                 encryption_keys=self.encryption_keys(),
                 threshold=self.state.terms.threshold,
                 me=index,
@@ -352,7 +363,7 @@ class Play:
             opened.sums,
             participants=participants.bit_count(),
             total_weight=self.total_weight(participants),
-            max_weight=self.state.max_weight,
+            max_weight=max(self.weights.values()),
             settings=self.charter.update,
         )
         return assemble(LAYOUT, next_model(flatten(base), mean))

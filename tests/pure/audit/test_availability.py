@@ -67,7 +67,36 @@ def test_too_many_missing_openings_leave_the_result_unjudged_and_blame_nobody_el
         play = without(play, honest.event(OpeningPublished, round=1, index=index).cid)
     report = play.audit()
     assert named.found(report) == {(4, 1, named.MEMBERS[i]) for i in (1, 2, 3)}
+    assert "2 usable openings of 3" in report.rounds[0].check(8).detail
     assert all(report.rounds[0].check(n).status is Status.NOT_POSSIBLE for n in (8, 9, 10))
+
+
+def test_without_updates_and_without_the_posted_sum_nothing_can_be_opened(named: Any, honest: Any) -> None:
+    play = without(honest, honest.event(UpdateCommitted, round=1, index=2).ciphertext_cid)
+    report = without(play, honest.event(AggregateCommitted, round=1).cid).audit()
+    assert named.found(report) == {(4, 1, named.MEMBERS[2]), (4, 1, named.MEMBERS[0])}
+    assert report.rounds[0].check(8).detail == "there is no sum to open"
+    assert all(report.rounds[0].check(n).status is Status.NOT_POSSIBLE for n in (7, 8, 9, 10))
+
+
+def test_openings_that_do_not_open_are_no_fault_while_more_may_come(named: Any) -> None:
+    class Few(named.Play):  # type: ignore[misc]
+        def openers(self, number: int) -> list[Any]:
+            return [0, 1, 2]
+
+        def opening(self, number: int, index: int) -> None:
+            honest = self.open
+            self.open = lambda number, index: honest(number, 4 if index == 2 else index)
+            super().opening(number, index)
+            self.open = honest
+
+        def close(self, number: int) -> None:
+            pass
+
+    report = Few(rounds=1).run().audit()
+    assert report.faults == ()
+    assert report.unfinished[0].check(8).status is Status.NOT_POSSIBLE
+    assert "do not open" in report.unfinished[0].check(8).detail
 
 
 def test_an_update_left_out_of_the_sum_is_owed_by_nobody(named: Any) -> None:

@@ -107,6 +107,11 @@ def test_an_opening_whose_bytes_are_not_the_roots_is_named(named: Any, honest: A
     assert named.found(play.audit()) == {(8, 1, named.MEMBERS[OPENER])}
 
 
+def test_an_opening_under_a_root_that_is_not_its_own_is_named_though_it_fits(named: Any, honest: Any) -> None:
+    play = honest.edited(OpeningPublished, {"root": WRONG}, round=1, index=OPENER)
+    assert named.found(play.audit()) == {(8, 1, named.MEMBERS[OPENER])}
+
+
 @pytest.mark.parametrize(
     ("field", "change"), [("size", lambda o: o[:-2]), ("element 0", lambda o: b"\xff\xff" + o[2:])]
 )

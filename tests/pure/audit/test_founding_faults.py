@@ -145,9 +145,56 @@ def test_a_stranger_that_enrols_is_named(named: Any, honest: Any) -> None:
 
 def test_an_enrolment_after_the_run_began_is_named(named: Any, honest: Any) -> None:
     play = honest.copy()
-    play.chain.events = play.chain.events[:6]
+    late = play.chain.events[5]
+    play.chain.events = play.chain.events[:5]
+    play.say(late, after_s=600)
+    report = play.audit()
+    assert named.found(report) == {(2, 0, named.MEMBERS[4])}
+    assert "before the run began" in report.faults[0].expected
+    assert not report.members[4].enrolled
+
+
+def test_a_second_enrolment_is_named_and_changes_nothing(named: Any, honest: Any) -> None:
+    play = honest.copy()
+    play.chain.events = play.chain.events[:4]
     play.say(replace(play.event(MemberEnrolled, index=2), weight=90))
-    assert named.found(play.audit()) == {(2, 0, named.MEMBERS[2])}
+    report = play.audit()
+    assert named.found(report) == {(2, 0, named.MEMBERS[2])}
+    assert "one enrolment" in report.faults[0].expected
+    assert report.members[2].weight == named.WEIGHTS[2]
+
+
+def test_a_second_founding_names_the_contract(named: Any, honest: Any) -> None:
+    play = honest.copy()
+    play.chain.events = play.chain.events[:6]
+    play.say(play.chain.events[0])
+    assert named.found(play.audit()) == {(2, 0, "the contract")}
+
+
+@pytest.mark.parametrize("founders", [slice(0, 2), [0, 1, 2, 2, 3]])
+def test_founders_that_are_too_few_or_named_twice_name_the_contract(named: Any, honest: Any, founders: Any) -> None:
+    members = named.MEMBERS[founders] if isinstance(founders, slice) else tuple(named.MEMBERS[i] for i in founders)
+    play = honest.copy()
+    play.chain.events = play.chain.events[:1]
+    faults = play.edited(FederationFounded, {"founders": members}).audit().faults
+    assert any(f.check == "2 members" and f.offender == "the contract" for f in faults)
+
+
+@pytest.mark.parametrize("begin", [1, 99])
+def test_a_log_without_a_founding_is_no_federations(honest: Any, begin: int) -> None:
+    class Headless:
+        chain_id, contract = honest.chain.chain_id, honest.chain.contract
+
+        def refresh(self) -> None: ...
+
+        def now(self) -> int:
+            return int(honest.chain.time)
+
+        def log(self) -> Any:
+            return honest.chain.log()[begin:]
+
+    with pytest.raises(ChainMismatch, match="FederationFounded"):
+        audit(Headless(), honest.store)  # type: ignore[arg-type]
 
 
 def test_a_first_model_of_another_digest_is_named(named: Any, honest: Any) -> None:
