@@ -14,7 +14,7 @@ from web3 import Web3
 
 from fedchain.chain.artifacts import load_artifact
 
-GAS = 8_000_000  # fixed: an estimate would be made at the old time
+GAS = 16_000_000  # fixed: an estimate would be made at the old time. A transaction may not have more (EIP-7825)
 TERMS: dict[str, Any] = {
     "charterDigest": b"\x01" * 32,
     "charterCid": b"\x02" * 32,
@@ -173,7 +173,13 @@ class Deployed:
 
     def close(self, member: int, round: int = 1, attempt: int = 0, at: int | None = None) -> dict[str, Any]:
         four = [digest(word, round) for word in ("key sum", "result", "model", "model cid")]
-        return self.send(member, "commitResult", round, attempt, 0, *four, at=at)
+        return self.send(member, "commitResult", round, attempt, 0, self.openers(), *four, at=at)
+
+    def openers(self) -> int:
+        """The first t members that have opened the current round."""
+        opened: int = self.call("roundAt", self.call("currentRound"))["opened"]
+        first = [i for i in range(64) if opened >> i & 1][: self.terms["threshold"]]
+        return sum(1 << i for i in first)
 
     # Where a test wants to begin.
 
