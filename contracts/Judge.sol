@@ -28,6 +28,7 @@ contract Judge {
     uint256 private constant ODD_BYTES = 0x00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff;
     uint256 private constant ODD_PAIRS = 0x0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff;
     uint256 private constant ODD_FOURS = 0x00000000ffffffff00000000ffffffff00000000ffffffff00000000ffffffff;
+    uint256 private constant ODD_EIGHTS = 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff;
     uint256 private constant ABOVE_54_BITS = 0xffc0000000000000ffc0000000000000ffc0000000000000ffc0000000000000;
     uint256 private constant ABOVE_16_BITS = 0xffffffffffff0000ffffffffffff0000ffffffffffff0000ffffffffffff0000;
 
@@ -183,11 +184,25 @@ contract Judge {
     function _count(Walk memory walk, bytes32[] calldata proofs, uint256 modulus, uint256 weight) private pure {
         if (walk.position == proofs.length) revert IFederation.FederationBadEvidence("proofs");
         uint256 above = modulus == Q ? ABOVE_54_BITS : ABOVE_16_BITS;
-        unchecked {
-            for (uint256 i = 0; i < LEAF_WORDS; i++) {
-                uint256 lanes = _lanes(proofs[walk.position + i]);
-                if (lanes & above != 0) lanes = _reduced(lanes, modulus);
-                walk.sums[i] += lanes * weight;
+        uint256[LEAF_WORDS] memory sums = walk.sums;
+        uint256 position = walk.position;
+        assembly ("memory-safe") {
+            let source := add(proofs.offset, shl(5, position))
+            for { let end := add(source, 512) } lt(source, end) { source := add(source, 32) } {
+                // As _lanes and _reduced below.
+                let lanes := calldataload(source)
+                lanes := or(shl(8, and(lanes, ODD_BYTES)), and(shr(8, lanes), ODD_BYTES))
+                lanes := or(shl(16, and(lanes, ODD_PAIRS)), and(shr(16, lanes), ODD_PAIRS))
+                lanes := or(shl(32, and(lanes, ODD_FOURS)), and(shr(32, lanes), ODD_FOURS))
+                if and(lanes, above) {
+                    let reduced := 0
+                    for { let shift := 0 } lt(shift, 256) { shift := add(shift, 64) } {
+                        reduced := or(reduced, shl(shift, mod(and(shr(shift, lanes), LANE), modulus)))
+                    }
+                    lanes := reduced
+                }
+                mstore(sums, add(mload(sums), mul(lanes, weight)))
+                sums := add(sums, 32)
             }
         }
     }
@@ -380,9 +395,10 @@ contract Judge {
         returns (bool)
     {
         uint256 members = _sizeOf(place.participants);
-        (uint256 factors, bool small) = _factors(elements, one.place, ETA * members);
+        (uint256 factors, bool small) = _factors(elements, ETA * members);
         if (!small) return false;
-        uint256 v = (one.sum + _product(_seedOf(place), one.polynomial, factors)) % Q;
+        uint256 product = _product(_seedOf(place), one.polynomial, one.place, factors, ETA * members);
+        uint256 v = (one.sum + product) % Q;
         uint256 plain = (v + DELTA / 2) / DELTA % PLAIN_MODULUS;
         uint256 noise = v > DELTA * plain ? v - DELTA * plain : DELTA * plain - v;
         // Only a plaintext of 0 under negative noise wraps around q.
@@ -418,64 +434,91 @@ contract Judge {
         );
     }
 
-    /// @dev What each coefficient of a meets in coefficient `place` of a·S: S turned round and, past X^N = -1, negated. 2048 signed
-    /// words from memory address `factors` on; `small` says whether |S_j| <= bound for all j.
-    function _factors(bytes calldata elements, uint256 place, uint256 bound)
-        private
-        pure
-        returns (uint256 factors, bool small)
-    {
+    /// @dev S as the product meets it: 4096 lanes of 32 bits from memory address `factors` on, first S turned round, then the negative of
+    /// that (X^N = -1), each with `bound` added, so that none is negative. `small` says whether |S_j| <= bound for all j.
+    function _factors(bytes calldata elements, uint256 bound) private pure returns (uint256 factors, bool small) {
         assembly ("memory-safe") {
             factors := mload(0x40)
-            mstore(0x40, add(factors, shl(5, N)))
-            small := 1
-            let source := elements.offset
-            for { let j := 0 } lt(j, N) { source := add(source, 32) } {
-                let values := calldataload(source)
-                values := or(shl(8, and(values, ODD_BYTES)), and(shr(8, values), ODD_BYTES))
-                for { let shift := 256 } shift { j := add(j, 1) } {
-                    shift := sub(shift, 16)
-                    let value := and(shr(shift, values), 0xffff)
-                    if gt(value, bound) {
-                        value := sub(value, SHARE_PRIME)
-                        // Not in [-bound, -1]: too large, or no element of the field.
-                        if lt(value, sub(0, bound)) { small := 0 }
-                    }
-                    switch gt(j, place)
-                    case 0 { mstore(add(factors, shl(5, sub(place, j))), value) }
-                    default { mstore(add(factors, shl(5, sub(add(place, N), j))), sub(0, value)) }
+            // The last read reaches half a word past the lanes.
+            mstore(0x40, add(factors, 16416))
+            let ones := 0x0000000100000001000000010000000100000001000000010000000100000001
+            let least := mul(ones, bound)
+            let most := shl(1, least)
+            let fits := not(0)
+            let source := add(elements.offset, 4096)
+            for { let to := factors } gt(source, elements.offset) { } {
+                source := sub(source, 32)
+                // 16 elements, two bytes each, little-endian: turned round as a whole they are numbers, the last one first.
+                let turned := calldataload(source)
+                turned := or(shl(8, and(turned, ODD_BYTES)), and(shr(8, turned), ODD_BYTES))
+                turned := or(shl(16, and(turned, ODD_PAIRS)), and(shr(16, turned), ODD_PAIRS))
+                turned := or(shl(32, and(turned, ODD_FOURS)), and(shr(32, turned), ODD_FOURS))
+                turned := or(shl(64, and(turned, ODD_EIGHTS)), and(shr(64, turned), ODD_EIGHTS))
+                turned := or(shl(128, turned), shr(128, turned))
+                for { let end := add(to, 64) } lt(to, end) { to := add(to, 32) } {
+                    let lanes := shr(128, turned)
+                    turned := shl(128, turned)
+                    lanes := and(or(lanes, shl(64, lanes)), ODD_EIGHTS)
+                    lanes := and(or(lanes, shl(32, lanes)), ODD_FOURS)
+                    lanes := add(and(or(lanes, shl(16, lanes)), ODD_PAIRS), least)
+                    // mod 65521: 2^17 - 65521 more carry into bit 17 exactly if there is something to take off.
+                    let over := and(shr(17, add(lanes, mul(ones, 65551))), ones)
+                    lanes := sub(lanes, mul(over, SHARE_PRIME))
+                    // Bit 16 stays exactly if the number is at most twice the bound.
+                    fits := and(fits, sub(add(most, shl(16, ones)), lanes))
+                    mstore(to, lanes)
+                    mstore(add(to, 8192), sub(most, lanes))
                 }
             }
+            small := eq(and(shr(16, fits), ones), ones)
         }
     }
 
-    /// @dev Σ a_j · factor_j mod q, where a is polynomial `k` of this seed: 512 hashes.
-    function _product(bytes32 seed, uint256 k, uint256 factors) private view returns (uint256 sum) {
+    /// @dev (a·S)_place mod q, where a is polynomial `polynomial` of this seed: 512 hashes.
+    function _product(bytes32 seed, uint256 polynomial, uint256 place, uint256 factors, uint256 bound)
+        private
+        view
+        returns (uint256 sum)
+    {
         uint256 accepted = ACCEPTED;
         assembly ("memory-safe") {
             // A word that is not accepted is drawn again: the same word of the digest with the next retry.
-            function redrawn(message, group, shift, limit) -> word {
-                word := limit
-                for { let retry := 1 } iszero(lt(word, limit)) { retry := add(retry, 1) } {
-                    mstore(add(message, 32), or(group, shl(160, retry)))
-                    if iszero(staticcall(gas(), 2, message, 44, 0, 32)) { revert(0, 0) }
-                    word := and(shr(shift, mload(0)), LANE)
+            function redrawn(message, group, digest, limit) -> whole {
+                whole := digest
+                for { let shift := 0 } lt(shift, 256) { shift := add(shift, 64) } {
+                    let word := and(shr(shift, digest), LANE)
+                    if lt(word, limit) { continue }
+                    whole := and(whole, not(shl(shift, LANE)))
+                    for { let retry := 1 } iszero(lt(word, limit)) { retry := add(retry, 1) } {
+                        mstore(add(message, 32), or(group, shl(160, retry)))
+                        if iszero(staticcall(gas(), 2, message, 44, 0, 32)) { revert(0, 0) }
+                        word := and(shr(shift, mload(0)), LANE)
+                    }
+                    whole := or(whole, shl(shift, word))
                 }
             }
             let message := mload(0x40)
             mstore(message, seed)
-            let end := add(factors, shl(5, N))
-            for { let group := shl(224, k) } lt(factors, end) { group := add(group, shl(192, 1)) } {
+            let group := shl(224, polynomial)
+            // Coefficient 0 of a meets S_place, the next one S_(place-1), and so on.
+            factors := add(factors, shl(2, sub(2047, place)))
+            for { let end := add(factors, 8192) } lt(factors, end) { factors := add(factors, 16) } {
                 mstore(add(message, 32), group)
                 if iszero(staticcall(gas(), 2, message, 44, 0, 32)) { revert(0, 0) }
                 let digest := mload(0)
-                for { let shift := 256 } shift { factors := add(factors, 32) } {
-                    shift := sub(shift, 64)
-                    let word := and(shr(shift, digest), LANE)
-                    if iszero(lt(word, accepted)) { word := redrawn(message, group, shift, accepted) }
-                    // 64 bits times 12 bits, 2048 times: far from 256.
-                    sum := add(sum, mul(word, mload(factors)))
+                // A word of 1046·q or more begins with eleven ones: seldom is there one in a digest.
+                let tops := and(shr(53, digest), 0x00000000000007ff00000000000007ff00000000000007ff00000000000007ff)
+                tops := add(tops, 0x0000000000000001000000000000000100000000000000010000000000000001)
+                if and(tops, 0x0000000000000800000000000000080000000000000008000000000000000800) {
+                    digest := redrawn(message, group, digest, accepted)
                 }
+                group := add(group, shl(192, 1))
+                // 64 bits times 13 bits, 2048 times: far from 256.
+                let four := mload(factors)
+                sum := add(sum, mul(shr(192, digest), sub(shr(224, four), bound)))
+                sum := add(sum, mul(and(shr(128, digest), LANE), sub(and(shr(192, four), 0xffffffff), bound)))
+                sum := add(sum, mul(and(shr(64, digest), LANE), sub(and(shr(160, four), 0xffffffff), bound)))
+                sum := add(sum, mul(and(digest, LANE), sub(and(shr(128, four), 0xffffffff), bound)))
             }
             sum := smod(sum, Q)
             if slt(sum, 0) { sum := add(sum, Q) }

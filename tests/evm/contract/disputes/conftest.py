@@ -83,9 +83,13 @@ def dealt(
 
 
 class Play:
-    """One round of a federation, honest until a test changes something. `out` are members whose updates are left out."""
+    """One round of a federation, honest until a test changes something. `out` are members whose updates are left out of the
+    sum, `silent` those who say nothing at all.
+    """
 
-    def __init__(self, federation: Any, round: int = 1, attempt: int = 0, out: Iterable[int] = ()) -> None:
+    def __init__(
+        self, federation: Any, round: int = 1, attempt: int = 0, out: Iterable[int] = (), silent: Iterable[int] = ()
+    ) -> None:
         self.federation, self.round, self.attempt = federation, round, attempt
         self.d, self.threshold = federation.terms["modelSize"], federation.terms["threshold"]
         self.members = range(len(federation.founders))
@@ -95,7 +99,7 @@ class Play:
         self.context = RoundContext(federation.chain.chain_id, Address(federation.address), round, attempt, model)
         self.uploads, self.shares = dealt(self.context, tuple(federation.founders), self.threshold, self.d)
         self.updates = {i: Tree(unpack_residues(u.ciphertext[HEADER_BYTES:])) for i, u in self.uploads.items()}
-        self.order = list(reversed(self.members))  # in which members commit and open
+        self.order = [i for i in reversed(self.members) if i not in set(silent)]  # in which members commit and open
         self.openers = self.order[: self.threshold]
         self.opened: list[int] = []
         openings = {i: make_opening([self.shares[p][i] for p in self.participants]) for i in self.members}
@@ -227,7 +231,7 @@ def play(found: Callable[..., Any]) -> Callable[..., Play]:
     """`play()` founds a federation of five and prepares its first round; `play(federation, round=2)` a later one."""
 
     def prepare(federation: Any = None, *, members: int = 5, **chosen: Any) -> Play:
-        rounds = {key: chosen.pop(key) for key in ("round", "attempt", "out") if key in chosen}
+        rounds = {key: chosen.pop(key) for key in ("round", "attempt", "out", "silent") if key in chosen}
         if federation is None:
             federation = found(members, **({"modelSize": MODEL_SIZE} | chosen)).all_enrol()
         return Play(federation, **rounds)
