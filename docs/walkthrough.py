@@ -299,7 +299,7 @@ def close(world: World, aggregate: Aggregate) -> NDArray[np.int64]:
     )
     model = assemble(layout_of(base), next_model(flatten(base), mean))
     world.now += 1
-    roots = opened.key_sum_root, opened.result_root
+    roots = opened.key_sum_root, opened.result_root, world.put(opened.result.pack())
     spoken = locked.index, bitmap_of(opened.committee), *roots, model_digest(model), world.put(model)
     world.say(ResultCommitted(attempt.round, attempt.attempt, GROUP, *spoken, at=world.now))
     show("sum of the keys", f"coefficients of {opened.key_sum.min()} to {opened.key_sum.max()}")

@@ -38,7 +38,7 @@ from .report import (
 from .shelf import Objects, Shelf
 from .subject import Subject
 from .uploads import check_uploads
-from .words import time_in_words
+from .words import gwei_in_words, time_in_words
 
 OBJECT_CHECKS = (3, 4, 5, 7, 8, 9, 10)
 """The checks of a round that need its objects."""
@@ -111,7 +111,7 @@ class _Audit:
         check_chain(state, closed, self._ledger)
         self._note_bonds(history, now)
         self._watch(len(attempts), len(attempts), "done")
-        return self._report(log, state, charter, closed, tuple(a for a in accounts if a.outcome != "closed"), gas)
+        return self._report(log, history, charter, closed, tuple(a for a in accounts if a.outcome != "closed"), gas)
 
     def _gas(self, log: tuple[Logged, ...], history: History) -> dict[Scope, int]:
         """The gas of every scope's transactions; one that made several events counts once, where its first belongs."""
@@ -139,7 +139,7 @@ class _Audit:
             state=state,
             attempt=attempt,
             outcome=outcome,
-            kept=attempt.round >= kept_from,
+            kept=attempt.round >= kept_from and outcome != "forgotten",
             charter=charter,
             shelf=self._shelf,
             ledger=self._ledger,
@@ -151,7 +151,7 @@ class _Audit:
             self._defer(subject.scope, "the training window is open")
         else:
             check_closing(subject, check_uploads(subject))
-        self._shelf.clear(keep=attempt.result.model_cid if attempt.result else state.base_model(attempt.round)[1])
+        self._shelf.clear(keep=attempt.result.model_cid if attempt.result else attempt.base_cid)
         locked, result = attempt.aggregate, attempt.result
         return Account(
             round=attempt.round,
@@ -183,18 +183,20 @@ class _Audit:
             until = "held until the run is over"
         else:
             until = f"held until {time_in_words(free)}" if now < free else "free to be taken back"
-        gwei = f"{state.terms.bond_wei / 10**9:,.9f}".rstrip("0").rstrip(".")
-        self._ledger.note(FEDERATION, 12, f"{held} bonds of {gwei} gwei, {until}")
+        self._ledger.note(FEDERATION, 12, f"{held} bonds of {gwei_in_words(state.terms.bond_wei)}, {until}")
+        if state.slashed:
+            self._ledger.note(FEDERATION, 12, f"{size_of(state.slashed)} slashed")
 
     def _report(
         self,
         log: tuple[Logged, ...],
-        state: FederationState,
+        history: History,
         charter: Charter | None,
         closed: tuple[Account, ...],
         unfinished: tuple[Account, ...],
         gas: dict[Scope, int],
     ) -> Report:
+        state = history.state
         checks = tuple(self._ledger.check(FEDERATION, number) for number in FEDERATION_CHECKS)
         every = [*checks, *(c for account in (*closed, *unfinished) for c in account.checks)]
         return Report(
@@ -206,6 +208,7 @@ class _Audit:
             members=tuple(_membership(state, Index(i)) for i in range(len(state.founders))),
             rounds=closed,
             unfinished=unfinished,
+            refutations=history.refutations,
             checks=checks,
             totals=Totals(
                 rounds=len(closed),
@@ -226,6 +229,7 @@ def _attempts(state: FederationState, now: int) -> Iterator[tuple[Attempt, Outco
     """Every attempt that holds a statement, by round and number, with what became of it."""
     found: list[tuple[Attempt, Outcome]] = [(attempt, "closed") for attempt in state.closed.values()]
     found += [(attempt, "void") for attempt in state.voided]
+    found += [(attempt, "forgotten") for attempt in state.forgotten]
     current, live = state.current, live_attempt(state, now)
     if current is not None and current.commits:
         under_way = live is not None and (live.round, live.attempt) == (current.round, current.attempt)

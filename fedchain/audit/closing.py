@@ -14,8 +14,10 @@ from ..crypto import (
     NotEnoughOpenings,
     Opened,
     Opening,
+    Result,
     aggregate_size,
     open_aggregate,
+    result_size,
     sum_ciphertexts,
 )
 from ..errors import Fault, ObjectCorrupt, ObjectMissing
@@ -23,6 +25,9 @@ from ..protocol.arithmetic import average, counted_weights, next_model
 from ..protocol.events import AggregateCommitted, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
 from ..protocol.model import assemble, flatten, layout_of, model_bytes_bound, model_digest
+from ..protocol.state import PostedSum
+from .history import CONTRACT
+from .ledger import FEDERATION
 from .subject import Subject
 from .uploads import Upload
 
@@ -51,6 +56,7 @@ def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> None:
         return
     total, recomputed = _check_sum(subject, locked, uploads)
     opening = _check_openings(subject, locked, total, closed=result is not None)
+    _check_refuted_results(subject, opening.opened if recomputed else None)
     if result is None:
         for number in (9, 10):
             subject.ledger.defer(subject.scope, number, "no result is posted")
@@ -63,7 +69,8 @@ def _check_sum(
     subject: Subject, locked: AggregateCommitted, uploads: dict[Index, Upload]
 ) -> tuple[Aggregate | None, bool]:
     """Check 7. The auditor's own sum, and that it is; where it cannot be made, the posted one, if its root is right."""
-    posted = _posted_sum(subject, locked)
+    stands = subject.attempt.posted_sum
+    posted = _posted_sum(subject, stands) if stands is not None else None
     paths, missing = [], []
     for index in members_of(locked.participants):
         upload = uploads.get(index)
@@ -76,13 +83,25 @@ def _check_sum(
         return posted, False
     posted = None  # Two sums of a large model at once would only take memory.
     total = sum_ciphertexts(paths, subject.state.terms.model_size)
-    if total.root() != locked.root:
-        subject.fault(7, locked.index, f"the sum of the committed updates {total.root().hex()}", locked.root.hex())
+    root = total.root()
+    if stands is not None and root != stands.root:
+        subject.fault(7, stands.index, f"the sum of the committed updates {root.hex()}", stands.root.hex())
+    for refuted in subject.attempt.refuted_sums:
+        told = f"the sum of {subject.name(refuted.index)} was refuted"
+        subject.ledger.note(subject.scope, 7, told if stands else f"{told}; none stands")
+        if root == refuted.root:
+            _wrongly_refuted(subject, "sum", refuted.index)
     return total, True
 
 
-def _posted_sum(subject: Subject, locked: AggregateCommitted) -> Aggregate | None:
-    """The sum that the aggregator stored, if it is what it committed to."""
+def _wrongly_refuted(subject: Subject, what: str, author: Index) -> None:
+    """Check 12. The contract let an honest statement fall, which the committed build never does."""
+    got = f"the right {what} of round {subject.attempt.round}, by {subject.name(author)}"
+    subject.ledger.fault(FEDERATION, 12, offender=CONTRACT, expected="only wrong statements refuted", got=got)
+
+
+def _posted_sum(subject: Subject, locked: PostedSum) -> Aggregate | None:
+    """The sum that somebody stored, if it is what it committed to."""
     d = subject.state.terms.model_size
     path = subject.fetch(locked.cid, aggregate_size(d), "aggregate", locked.index, owed=subject.kept)
     if path is None:
@@ -159,6 +178,7 @@ def _read_openings(subject: Subject) -> tuple[dict[Index, Opening], bool]:
 
 def _check_result(subject: Subject, result: ResultCommitted, opening: _Opening, recomputed: bool) -> None:
     """Check 9. What the posted roots must be, from the auditor's own decoding."""
+    _check_stored_result(subject, result)
     opened = opening.opened
     if opened is None:
         subject.block(9, "the sum could not be opened")
@@ -171,6 +191,33 @@ def _check_result(subject: Subject, result: ResultCommitted, opening: _Opening, 
     ):
         if expected != got:
             subject.fault(9, result.index, f"the {what}'s root {expected.hex()}", got.hex())
+
+
+def _check_stored_result(subject: Subject, result: ResultCommitted) -> None:
+    """Check 9. The object that makes the posted roots provable, right or wrong."""
+    d = subject.state.terms.model_size
+    path = subject.fetch(result.result_cid, result_size(d), "result", result.index, owed=subject.kept)
+    if path is None:
+        return
+    try:
+        stored = Result.parse(path.read_bytes(), d, offender=subject.name(result.index), round=result.round)
+    except Fault as fault:
+        subject.ledger.raised(subject.scope, 4, fault, subject.name(result.index))
+        return
+    roots = stored.key_sum_root(), stored.root()
+    if roots != (result.key_sum_root, result.result_root):
+        expected = f"an object of the committed roots {result.key_sum_root.hex()} and {result.result_root.hex()}"
+        subject.fault(9, result.index, expected, f"{roots[0].hex()} and {roots[1].hex()}")
+
+
+def _check_refuted_results(subject: Subject, opened: Opened | None) -> None:
+    """What fell was wrong: refuted statements are told, and held against what the auditor decoded itself."""
+    for refuted in subject.attempt.refuted_results:
+        subject.ledger.note(subject.scope, 9, f"a result of {subject.name(refuted.index)} was refuted")
+        if opened is None:
+            continue
+        if (opened.key_sum_root, opened.result_root) == (refuted.key_sum_root, refuted.result_root):
+            _wrongly_refuted(subject, "result", refuted.index)
 
 
 def _check_model(subject: Subject, locked: AggregateCommitted, result: ResultCommitted, opened: Opened | None) -> None:
@@ -218,7 +265,7 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
 
 def _base_model(subject: Subject) -> bytes | None:
     """The model that members trained from, by the digest on chain; None, written down, where there is none to use."""
-    digest, cid = subject.state.base_model(subject.attempt.round)
+    digest, cid = subject.attempt.base_digest, subject.attempt.base_cid
     bound = model_bytes_bound(subject.state.terms.model_size)
     try:
         base = subject.shelf.content(cid, bound)

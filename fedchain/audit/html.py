@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, Status
-from .words import bytes_in_words, members_in_words, seconds_in_words, verdict_in_words
+from .words import bytes_in_words, members_in_words, refutation_in_words, seconds_in_words, verdict_in_words
 
 MARKS = {Status.PASSED: "✓", Status.FAULT: "✗", Status.NOT_POSSIBLE: "?", Status.PENDING: "·"}
 CLASSES = {
@@ -32,6 +32,7 @@ def render_html(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict_in_words(report),
+        refuted=[refutation_in_words(report, refutation) for refutation in report.refutations],
         tone="bad" if report.faults else "good" if report.complete else "unsure",
         explained=CHECKS,
         federation_checks=FEDERATION_CHECKS,

@@ -41,14 +41,15 @@ CHECKS: Mapping[int, tuple[str, str]] = {
     9: ("result", "the decoded sum and the key sum, recomputed"),
     10: ("model", "the new global model, recomputed bit by bit"),
     11: ("chain", "every model follows from the one before, back to the first"),
-    12: ("stakes", "bonds held until they may be taken back"),
+    12: ("stakes", "bonds held until they may be taken back; slashes and rewards follow from what was refuted"),
 }
 """The numbers are fixed: documents, tests and reports refer to them."""
 
 FEDERATION_CHECKS = (1, 2, 11, 12)
 ROUND_CHECKS = (3, 4, 5, 6, 7, 8, 9, 10)
 
-Outcome = Literal["closed", "open", "void"]
+Outcome = Literal["closed", "open", "void", "forgotten"]
+"""What became of an attempt; "forgotten": it was built on a model whose result was refuted."""
 
 
 def check_name(number: int) -> str:
@@ -170,7 +171,8 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The audit's result. `rounds` are the closed ones; `unfinished` the voided attempts and the one under way."""
+    """The audit's result. `rounds` are the closed ones; `unfinished` the void and the forgotten attempts, and the one
+    under way; `refutations` what fell by a challenge, which is no fault of what stands."""
 
     chain_id: int
     contract: Address
@@ -180,6 +182,7 @@ class Report:
     members: tuple[Membership, ...]
     rounds: tuple[Account, ...]
     unfinished: tuple[Account, ...]
+    refutations: tuple[Refutation, ...]
     checks: tuple[Check, ...]
     totals: Totals
     model_digest: Digest
@@ -214,6 +217,7 @@ class Report:
             "members": [asdict(m) for m in self.members],
             "rounds": [_account_json(a) for a in self.rounds],
             "unfinished": [_account_json(a) for a in self.unfinished],
+            "refutations": [asdict(r) for r in self.refutations],
             "checks": [_check_json(c) for c in self.checks],
             "totals": asdict(self.totals),
             "model_digest": self.model_digest.hex(),

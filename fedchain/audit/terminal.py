@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .report import CHECKS, ROUND_CHECKS, Account, Check, Report, Status
-from .words import bytes_in_words, members_in_words, seconds_in_words, verdict_in_words
+from .words import bytes_in_words, members_in_words, refutation_in_words, seconds_in_words, verdict_in_words
 
 MARKS: dict[Status, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
@@ -32,6 +32,10 @@ def print_report(console: Console, report: Report) -> None:
         if accounts:
             _print_rounds(console, title, accounts)
     _print_remarks(console, report)
+    for refutation in report.refutations:
+        console.print(Text(f"! {refutation_in_words(report, refutation)}", "yellow"), soft_wrap=True)
+    if report.refutations:
+        console.print()
     for fault in report.faults:
         where = f"round {fault.round}: " if fault.round else ""
         console.print(Text(f"✗ {fault.check}: {where}{fault.offender}", style="bold red"), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from .report import Report
+from .report import Refutation, Report
 
 
 def verdict_in_words(report: Report) -> str:
@@ -16,7 +16,28 @@ def verdict_in_words(report: Report) -> str:
     undone = report.totals.checks_not_possible
     if undone:
         return f"ok as far as could be seen; {_count(undone, 'check')} could not be made"
-    return f"ok, {_count(report.totals.checks_passed, 'check')} passed over {_count(report.totals.rounds, 'round')}"
+    passed = f"ok, {_count(report.totals.checks_passed, 'check')} passed over {_count(report.totals.rounds, 'round')}"
+    fallen = len(report.refutations)
+    return f"{passed}; {_count(fallen, 'wrong statement')} refuted on chain" if fallen else passed
+
+
+def refutation_in_words(report: Report, refutation: Refutation) -> str:
+    """What fell, by which rule, what it cost its author, and who set it right."""
+    words = f"round {refutation.round}: the {refutation.what} of {report.address_of(refutation.offender)} was refuted"
+    slash = refutation.slash
+    if slash is None:
+        words += "; its author had been slashed before"
+    else:
+        paid = f"{gwei_in_words(slash.burnt_wei)} burnt, {gwei_in_words(slash.reward_wei)} to {slash.challenger}"
+        words += f" (R{slash.rule}): slashed, {paid}"
+    if refutation.restated_by is not None:
+        words += f"; posted anew by {report.address_of(refutation.restated_by)}"
+    return words
+
+
+def gwei_in_words(wei: int) -> str:
+    """10,000,000 gwei: an amount of the chain's coin."""
+    return f"{wei / 10**9:,.9f}".rstrip("0").rstrip(".") + " gwei"
 
 
 def members_in_words(members: Sequence[int]) -> str:

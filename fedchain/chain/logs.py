@@ -198,6 +198,7 @@ def _result(v: Mapping[str, Any], at: int) -> ResultCommitted:
         openers=_bitmap(v["openers"]),
         key_sum_root=Root(v["keySumRoot"]),
         result_root=Root(v["resultRoot"]),
+        result_cid=cid_of_digest(v["resultCid"]),
         model_digest=Digest(v["modelDigest"]),
         model_cid=cid_of_digest(v["modelCid"]),
         at=at,

@@ -166,8 +166,9 @@ def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
             return "publishOpening", (*place, action.root, digest_of_cid(action.cid)), 0
         case CommitResult():
             place = action.round, action.attempt, action.group
+            result = action.key_sum_root, action.result_root, digest_of_cid(action.result_cid)
             model = action.model_digest, digest_of_cid(action.model_cid)
-            return "commitResult", (*place, action.openers, action.key_sum_root, action.result_root, *model), 0
+            return "commitResult", (*place, action.openers, *result, *model), 0
         case VoteToStop():
             return "voteToStop", (action.round,), 0
         case WithdrawBond():

@@ -14,7 +14,9 @@ from .aggregate import Aggregate, EngineName, check_ciphertext, sum_ciphertexts
 from .dealing import shares_size
 from .encoding import Blob
 from .opening import NotEnoughOpenings, Opened, Opening, SpoiledRound, make_opening, open_aggregate
-from .parameters import OPENING_BYTES, aggregate_size, ciphertext_size
+from .parameters import OPENING_BYTES, aggregate_size, ciphertext_size, result_size
+from .proofs import CommittedUpload, prove_aggregate, prove_key_sum, prove_residue, prove_result
+from .result import Result
 from .sealing import generate_encryption_key
 from .seed import RoundContext
 from .upload import Upload, check_shares, deal, open_share
@@ -23,10 +25,12 @@ __all__ = [
     "OPENING_BYTES",
     "Aggregate",
     "Blob",
+    "CommittedUpload",
     "EngineName",
     "NotEnoughOpenings",
     "Opened",
     "Opening",
+    "Result",
     "RoundContext",
     "SpoiledRound",
     "Upload",
@@ -39,6 +43,11 @@ __all__ = [
     "make_opening",
     "open_aggregate",
     "open_share",
+    "prove_aggregate",
+    "prove_key_sum",
+    "prove_residue",
+    "prove_result",
+    "result_size",
     "shares_size",
     "sum_ciphertexts",
 ]

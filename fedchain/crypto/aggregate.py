@@ -38,7 +38,7 @@ class Aggregate:
 
     def root(self) -> Root:
         """The Merkle root over the stored leaves, 64 little-endian uint64 residues each."""
-        return leaves_root(self.residues, self.d)
+        return root_of(leaf_hashes(self._leaves()))
 
     @classmethod
     def parse(cls, blob: Blob, d: int, offender: str = "", round: int = 0) -> Aggregate:
@@ -78,14 +78,13 @@ def sum_ciphertexts(blobs: Sequence[Blob], d: int, engine: EngineName = "numpy")
         return Aggregate(_gathered(sums, d), d)
 
 
-def leaves_root(coefficients: Residues, d: int) -> Root:
-    """The Merkle root over the leaves that d values take, from whole polynomials."""
-    leaves = coefficients.reshape(-1, p.LEAF_RESIDUES)[: p.leaves_of(d)]
+def leaf_hashes(leaves: Residues) -> list[bytes]:
+    """The hashes of (count, 64) residues, a leaf a row, block by block."""
     hashes: list[bytes] = []
     for start in range(0, len(leaves), p.BLOCK_LEAVES):
         part = leaves[start : start + p.BLOCK_LEAVES].astype("<u8", copy=False)
         hashes += hash_leaves(part.tobytes(), p.LEAF_BYTES)
-    return root_of(hashes)
+    return hashes
 
 
 def tenseal() -> ModuleType:

@@ -58,19 +58,27 @@ class StoredResidues:
         while self._leaves_read < p.leaves_of(self.d):
             yield self.next_block()
 
+    def raw_blocks(self) -> Iterator[Residues]:
+        """All that is left, block by block, whatever the residues are: for evidence about them."""
+        while self._leaves_read < p.leaves_of(self.d):
+            yield self._read()
+
     def next_block(self) -> Residues:
         """The next residues, flat, of at most `BLOCK` polynomials: each below q, or MalformedObject names its place."""
+        first = self._leaves_read * p.LEAF_RESIDUES
+        residues = self._read()
+        if residues.max() >= p.Q:
+            worst = int(np.argmax(residues >= p.Q))
+            raise self._malformed(f"residue {first + worst}", f"below {p.Q}", str(int(residues[worst])))
+        return residues
+
+    def _read(self) -> Residues:
         leaves = min(p.leaves_of(self.d) - self._leaves_read, p.BLOCK_LEAVES)
         packed = self._file.read(leaves * p.PACKED_LEAF_BYTES)
         if len(packed) != leaves * p.PACKED_LEAF_BYTES:
             raise self._malformed("size", f"{p.ciphertext_size(self.d)} bytes", "a file that shrank while it was read")
-        residues = unpack_residues(packed)
-        if residues.max() >= p.Q:
-            worst = int(np.argmax(residues >= p.Q))
-            place = self._leaves_read * p.LEAF_RESIDUES + worst
-            raise self._malformed(f"residue {place}", f"below {p.Q}", str(int(residues[worst])))
         self._leaves_read += leaves
-        return residues
+        return unpack_residues(packed)
 
     def _malformed(self, field: str, expected: str, got: str) -> MalformedObject:
         return MalformedObject(

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ..errors import Fault, MalformedObject, WorldError
 from ..protocol.ids import Index, Root
-from ..protocol.merkle import hash_leaves, root_of
+from ..protocol.merkle import root_of
 from . import numpy_engine
 from . import parameters as p
-from .aggregate import Aggregate, EngineName, leaves_root, tenseal
+from .aggregate import Aggregate, EngineName, leaf_hashes, tenseal
 from .packing import split_fields
 from .reed_solomon import misfits, trusted_symbols
+from .result import Result
 from .ring import SmallFactor
 from .seed import Residues, RoundContext, public_polynomials
 from .shamir import Field, centred, interpolate, point_of
@@ -51,7 +52,11 @@ class Opening:
 
     def root(self) -> Root:
         """The Merkle root over the elements as uint64 leaves."""
-        return field_root(self.elements.astype(np.int64))
+        return root_of(leaf_hashes(self.leaves()))
+
+    def leaves(self) -> Residues:
+        """The elements as the tree has them: (32, 64) uint64."""
+        return self.elements.astype(np.uint64).reshape(-1, p.LEAF_RESIDUES)
 
     @classmethod
     def parse(cls, content: bytes, offender: str = "", round: int = 0) -> Opening:
@@ -82,15 +87,15 @@ class Opened:
     """What an aggregate holds, the same whichever committee opened it.
 
     `key_sum` is S, (2048,) int64, |S_j| <= 42·|U|; `sums` are the values' exact sums, (d,) int64 in [0, 2**22);
-    `coefficients` are what they were unpacked from, (polynomials, 2048) uint64; `committee` are the t members,
-    ascending, whose openings S was interpolated from.
+    `result` is what its closer stores: S and the coefficients that the sums were unpacked from; `committee` are the t
+    members, ascending, whose openings S was interpolated from.
     `wrong` are the members whose openings fit no accepted polynomial. They lied for certain while there are at most
     openings - 2·threshold + 2 of them; with fewer openings to spare, t - 1 liars in concert could shift the blame.
     """
 
     key_sum: NDArray[np.int64]
     sums: NDArray[np.int64]
-    coefficients: Residues
+    result: Result
     key_sum_root: Root
     result_root: Root
     committee: tuple[Index, ...]
@@ -140,12 +145,14 @@ def open_aggregate(
         )
     key_sum, committee, wrong = found
     plain = _decode(aggregate, key_sum, participants, context, engine)
+    elements = np.mod(key_sum, p.SHARE_PRIME).astype(np.uint16)
+    result = Result(elements, plain.reshape(-1, p.LEAF_RESIDUES)[: p.leaves_of(d)], d)
     return Opened(
         key_sum=key_sum,
         sums=split_fields(plain.reshape(-1)[: -(-d // p.VALUES_PER_COEFFICIENT)])[:d],
-        coefficients=plain,
-        key_sum_root=field_root(np.mod(key_sum, p.SHARE_PRIME)),
-        result_root=leaves_root(plain, d),
+        result=result,
+        key_sum_root=result.key_sum_root(),
+        result_root=result.root(),
         committee=committee,
         wrong=wrong,
     )
@@ -163,7 +170,7 @@ def _decode(
     for first in range(0, len(plain), p.BLOCK):
         c = aggregate.residues[first : first + p.BLOCK]
         a = public_polynomials(seed, first, len(c))
-        phase = _phase(c, a, factor)
+        phase = phase_of_sum(c, a, factor)
         block = plain[first : first + len(c)]
         block[:] = numpy_engine.decode(phase) if decrypt is None else decrypt.plaintexts(c, a)
         e = np.abs(numpy_engine.noise(phase, block).reshape(-1)[: stored - first * p.N])
@@ -191,7 +198,7 @@ class _Probe:
         """Whether S is small enough and the noise under it honest."""
         if np.abs(key_sum).max() > self._key_bound:
             return False
-        phase = _phase(self._c, self._a, SmallFactor(key_sum))
+        phase = phase_of_sum(self._c, self._a, SmallFactor(key_sum))
         e = numpy_engine.noise(phase, numpy_engine.decode(phase))[0, : self._stored]
         return bool(np.abs(e).max() <= self._noise_bound)
 
@@ -245,13 +252,8 @@ def _committees(points: Sequence[int], values: Field, t: int) -> Iterator[tuple[
         yield from combinations(range(len(points)), t)
 
 
-def _phase(c: Residues, a: Residues, key_sum: SmallFactor) -> Residues:
+def phase_of_sum(c: Residues, a: Residues, key_sum: SmallFactor) -> Residues:
     """C + a·S mod q."""
     phase = key_sum.times(a)
     phase += c
     return np.where(phase >= p.Q, phase - np.uint64(p.Q), phase)
-
-
-def field_root(elements: Field) -> Root:
-    """The Merkle root over N field elements as uint64: of an opening, and of S."""
-    return root_of(hash_leaves(elements.astype("<u8").tobytes(), p.LEAF_BYTES))

@@ -51,6 +51,7 @@ __all__ = [
     "leaves_of",
     "noise_bound",
     "polynomials_of",
+    "result_size",
 ]
 
 RESIDUE_BITS = 54
@@ -90,3 +91,8 @@ def ciphertext_size(d: int) -> int:
 def aggregate_size(d: int) -> int:
     """Bytes of a stored aggregate of d values: as a ciphertext."""
     return ciphertext_size(d)
+
+
+def result_size(d: int) -> int:
+    """Bytes of a stored result of d values: a header, S, and 54 bits a coefficient."""
+    return ciphertext_size(d) + OPENING_BYTES

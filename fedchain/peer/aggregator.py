@@ -107,6 +107,7 @@ class Aggregator:
                     openers=bitmap_of(outcome.opened.committee),
                     key_sum_root=outcome.opened.key_sum_root,
                     result_root=outcome.opened.result_root,
+                    result_cid=context.store.put(outcome.opened.result.pack()),
                     model_digest=outcome.digest,
                     model_cid=context.store.put(outcome.model),
                 ),

@@ -61,7 +61,10 @@ class PublishOpening:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """Post the opened result and the new global model, and whose openings gave S (P5)."""
+    """Post the opened result and the new global model, and whose openings gave S (P5).
+
+    `result_cid` names S and the decoded sum, without which nobody could prove them wrong.
+    """
 
     round: int
     attempt: int
@@ -69,6 +72,7 @@ class CommitResult:
     openers: Bitmap
     key_sum_root: Root
     result_root: Root
+    result_cid: Cid
     model_digest: Digest
     model_cid: Cid
 

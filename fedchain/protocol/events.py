@@ -113,7 +113,7 @@ class OpeningPublished:
 class ResultCommitted:
     """A member posted the opened result and the new global model; the round is closed (P5).
 
-    `openers` are the t members whose openings it interpolated.
+    `openers` are the t members whose openings it interpolated; `result_cid` names S and the decoded sum.
     """
 
     round: int
@@ -123,6 +123,7 @@ class ResultCommitted:
     openers: Bitmap
     key_sum_root: Root
     result_root: Root
+    result_cid: Cid
     model_digest: Digest
     model_cid: Cid
     at: int

@@ -18,7 +18,7 @@ from eth_hash.auto import keccak
 
 from ..errors import FedchainError
 from .commitment import update_commitment
-from .ids import Address, Bitmap, Digest, Index, Root, size_of
+from .ids import Address, Bitmap, Digest, Index, Root, members_of, size_of
 from .merkle import depth_of, fold, hash_leaf, hash_leaves, root_of
 from .scheme import (
     DELTA,
@@ -184,66 +184,40 @@ class Finding:
 
 def judge_aggregate(place: Place, leaf: int, commits: Sequence[Line], proofs: Sequence[bytes]) -> Finding:
     """R1. Whether a leaf of the aggregate is the sum mod q of the participants' leaves."""
-    depth = _depth_of(leaf, leaves_of(place.model_size))
-    listed, sums = _sum(place, place.participants, leaf, depth, commits, proofs, LEAF_WORDS + depth)
+    walk = _Walk(leaf, leaves_of(place.model_size), proofs, 1 + size_of(place.participants))
+    claim = walk.next()
+    listed = _sum(walk, place, commits)
     # A residue of q or more is never what a sum mod q is.
-    faulty = _residues(proofs, 0) != [total % Q for total in sums]
-    return Finding(claim=_root_of(proofs, 0, leaf, depth), list=listed, faulty=faulty)
+    return Finding(claim=claim, list=listed, faulty=not walk.is_reduced(Q))
 
 
 def judge_key_sum(openers: Bitmap, leaf: int, openings: Sequence[Line], proofs: Sequence[bytes]) -> Finding:
     """R2. Whether a leaf of S is the Lagrange combination at 0 of the openers' leaves."""
-    depth = _depth_of(leaf, KEY_LEAVES)
-    stride = LEAF_WORDS + depth
-    if len(proofs) != stride * (1 + size_of(openers)):
-        raise BadEvidence("proofs")
-    members = [i for i in range(openers.bit_length()) if openers >> i & 1]
-    weights = dict(zip(members, lagrange_at_zero([i + 1 for i in members]), strict=True))
-    listed, sums, at = Digest(bytes(32)), [0] * LEAF_RESIDUES, stride
-    for line in openings:
-        root = line.word
-        if openers >> line.index & 1:
-            if at == len(proofs):
-                raise BadEvidence("openings")
-            root = _root_of(proofs, at, leaf, depth)
-            sums = [s + weights[line.index] * x for s, x in zip(sums, _residues(proofs, at), strict=True)]
-            at += stride
-        listed = running_digest(listed, line.index, root)
-    if at != len(proofs):
-        raise BadEvidence("openings")
-    faulty = _residues(proofs, 0) != [total % SHARE_PRIME for total in sums]
-    return Finding(claim=_root_of(proofs, 0, leaf, depth), list=listed, faulty=faulty)
+    walk = _Walk(leaf, KEY_LEAVES, proofs, 1 + size_of(openers))
+    claim = walk.next()
+    listed = _combination(walk, openers, openings)
+    return Finding(claim=claim, list=listed, faulty=not walk.is_reduced(SHARE_PRIME))
 
 
 def judge_result(
     place: Place, coefficient: int, elements: bytes, commits: Sequence[Line], proofs: Sequence[bytes]
 ) -> Finding:
     """R3. Whether a coefficient of the result is the decoding of C + a·S there, S small and the noise honest."""
-    leaf = coefficient // LEAF_RESIDUES
-    depth = _depth_of(leaf, leaves_of(place.model_size))
-    listed, sums = _sum(place, place.participants, leaf, depth, commits, proofs, LEAF_WORDS + depth)
-    claim, key_sum = _root_of(proofs, 0, leaf, depth), _key_sum_root(elements)
-    members = size_of(place.participants)
-    s = _centred(elements)
-    if max(map(abs, s)) > ETA * members:
-        return Finding(claim=claim, key_sum=key_sum, list=listed, faulty=True)
-    words = place_words(place.chain_id, place.federation, place.round, place.attempt, place.base_model)
-    a = public_polynomial(polynomial_seed(words), coefficient // N)
-    v = (sums[coefficient % LEAF_RESIDUES] + product_coefficient(a, s, coefficient % N)) % Q
-    plain = (v + DELTA // 2) // DELTA % PLAIN_MODULUS
-    # Only a plaintext of 0 under negative noise wraps around q.
-    noise = abs(v - DELTA * plain)
-    noise = min(noise, Q - noise)
-    claimed = _residues(proofs, 0)[coefficient % LEAF_RESIDUES]
-    faulty = claimed != plain or noise > noise_bound(members)
-    return Finding(claim=claim, key_sum=key_sum, list=listed, faulty=faulty)
+    leaf, lane = divmod(coefficient, LEAF_RESIDUES)
+    walk = _Walk(leaf, leaves_of(place.model_size), proofs, 1 + size_of(place.participants))
+    claim = walk.next()
+    listed = _sum(walk, place, commits)
+    key_sum = _key_sum_root(elements)
+    decoded = _is_decoded(place, elements, coefficient, walk.sums[lane], walk.claimed[lane])
+    return Finding(claim=claim, key_sum=key_sum, list=listed, faulty=not decoded)
 
 
-def judge_residue(place: Place, index: Index, leaf: int, commits: Sequence[Line], proof: Sequence[bytes]) -> Finding:
-    """R4. Whether a leaf of a member's ciphertext holds a residue of q or more."""
-    depth = _depth_of(leaf, leaves_of(place.model_size))
-    listed, _ = _sum(place, 1 << index, leaf, depth, commits, proof, 0)
-    return Finding(list=listed, faulty=any(residue >= Q for residue in _residues(proof, 0)))
+def judge_residue(place: Place, leaf: int, commits: Sequence[Line], proof: Sequence[bytes]) -> Finding:
+    """R4. Whether a leaf of the one participant's ciphertext holds a residue of q or more."""
+    walk = _Walk(leaf, leaves_of(place.model_size), proof, 1)
+    listed = _sum(walk, place, commits)
+    # One residue alone, added up, is the residue mod q.
+    return Finding(list=listed, faulty=not walk.is_reduced(Q))
 
 
 def judge_equivocation(chain_id: int, federation: Address, challenge: ChallengeEquivocation) -> tuple[Address, bool]:
@@ -275,59 +249,108 @@ def running_digest(before: Digest, index: int, word: bytes) -> Digest:
     return Digest(keccak(before + index.to_bytes(32, "big") + word))
 
 
-def _sum(
-    place: Place,
-    participants: int,
-    leaf: int,
-    depth: int,
-    commits: Sequence[Line],
-    proofs: Sequence[bytes],
-    at: int,
-) -> tuple[Digest, list[int]]:
-    """Walks an attempt's commitments: rebuilds those of `participants` from their leaves and shares roots, adds their
-    leaves, and gives the list's running digest. Their proofs stand in `proofs` from word `at` on."""
-    if len(proofs) != at + (LEAF_WORDS + depth) * size_of(participants):
-        raise BadEvidence("proofs")
-    listed, sums = Digest(bytes(32)), [0] * LEAF_RESIDUES
+class _Walk:
+    """One way through the proofs, first to last: which leaf of which tree, the word at which the next proof begins, and
+    the sum so far of the leaves that were counted, not reduced."""
+
+    def __init__(self, leaf: int, leaves: int, proofs: Sequence[bytes], count: int) -> None:
+        if leaf >= leaves:
+            raise BadEvidence("leaf")
+        self._leaf, self._depth = leaf, depth_of(leaves)
+        if len(proofs) != count * (LEAF_WORDS + self._depth):
+            raise BadEvidence("proofs")
+        self._proofs = proofs
+        self._position = 0
+        self.sums = [0] * LEAF_RESIDUES
+
+    @property
+    def claimed(self) -> list[int]:
+        """The 64 residues of the leaf that stands first."""
+        return self._residues(0)
+
+    def next(self) -> Root:
+        """The root that the next proof belongs to (positional, tagged hashes); goes on to the one after."""
+        self._check_left()
+        path = self._position + LEAF_WORDS
+        content = b"".join(self._proofs[self._position : path])
+        self._position = path + self._depth
+        return fold(hash_leaf(content), self._leaf, self._proofs[path : self._position])
+
+    def count(self, weight: int) -> None:
+        """Adds `weight` times the next proof's leaf to the sums."""
+        self._check_left()
+        counted = self._residues(self._position)
+        self.sums = [total + weight * residue for total, residue in zip(self.sums, counted, strict=True)]
+
+    def end(self) -> None:
+        """Every proof was called for."""
+        if self._position != len(self._proofs):
+            raise BadEvidence("proofs")
+
+    def is_reduced(self, modulus: int) -> bool:
+        """Whether the leaf that stands first is the sums mod `modulus`."""
+        return self.claimed == [total % modulus for total in self.sums]
+
+    def _check_left(self) -> None:
+        if self._position == len(self._proofs):
+            raise BadEvidence("proofs")
+
+    def _residues(self, position: int) -> list[int]:
+        content = b"".join(self._proofs[position : position + LEAF_WORDS])
+        return [int.from_bytes(content[i : i + 8], "little") for i in range(0, LEAF_BYTES, 8)]
+
+
+def _sum(walk: _Walk, place: Place, commits: Sequence[Line]) -> Digest:
+    """Goes through an attempt's commitments: rebuilds the participants' from their leaves and shares roots, counts
+    their leaves, and gives the list's running digest."""
+    listed = Digest(bytes(32))
     for line in commits:
         commitment = line.word
-        if participants >> line.index & 1:
-            if at == len(proofs):
-                raise BadEvidence("commitments")
+        if place.participants >> line.index & 1:
+            walk.count(1)
             commitment = update_commitment(
                 place.chain_id,
                 place.federation,
                 place.round,
                 place.attempt,
                 place.accounts[line.index],
-                _root_of(proofs, at, leaf, depth),
+                walk.next(),
                 Root(line.word),
             )
-            sums = [s + x for s, x in zip(sums, _residues(proofs, at), strict=True)]
-            at += LEAF_WORDS + depth
         listed = running_digest(listed, line.index, commitment)
-    if at != len(proofs):
-        raise BadEvidence("commitments")
-    return listed, sums
+    walk.end()
+    return listed
 
 
-def _depth_of(leaf: int, leaves: int) -> int:
-    """The depth of a tree of so many leaves, one of which is `leaf`."""
-    if leaf >= leaves:
-        raise BadEvidence("leaf")
-    return depth_of(leaves)
+def _combination(walk: _Walk, openers: Bitmap, openings: Sequence[Line]) -> Digest:
+    """Goes through a group's openings: rebuilds the roots of the openers' from their leaves, counts these with their
+    weights, and gives the list's running digest."""
+    members = members_of(openers)
+    weights = dict(zip(members, lagrange_at_zero([i + 1 for i in members]), strict=True))
+    listed = Digest(bytes(32))
+    for line in openings:
+        root = line.word
+        if line.index in weights:
+            walk.count(weights[line.index])
+            root = walk.next()
+        listed = running_digest(listed, line.index, root)
+    walk.end()
+    return listed
 
 
-def _root_of(proofs: Sequence[bytes], at: int, leaf: int, depth: int) -> Root:
-    """The root that the proof at word `at` belongs to: positional, tagged hashes."""
-    content = b"".join(proofs[at : at + LEAF_WORDS])
-    return fold(hash_leaf(content), leaf, proofs[at + LEAF_WORDS : at + LEAF_WORDS + depth])
-
-
-def _residues(proofs: Sequence[bytes], at: int) -> list[int]:
-    """The 64 residues of the leaf at word `at`."""
-    content = b"".join(proofs[at : at + LEAF_WORDS])
-    return [int.from_bytes(content[i : i + 8], "little") for i in range(0, LEAF_BYTES, 8)]
+def _is_decoded(place: Place, elements: bytes, coefficient: int, c: int, claimed: int) -> bool:
+    """Whether the claim is the decoding of C + a·S there, S small and the noise honest."""
+    members, s = size_of(place.participants), _centred(elements)
+    if max(map(abs, s)) > ETA * members:
+        return False
+    words = place_words(place.chain_id, place.federation, place.round, place.attempt, place.base_model)
+    a = public_polynomial(polynomial_seed(words), coefficient // N)
+    v = (c + product_coefficient(a, s, coefficient % N)) % Q
+    plain = (v + DELTA // 2) // DELTA % PLAIN_MODULUS
+    noise = abs(v - DELTA * plain)
+    # Only a plaintext of 0 under negative noise wraps around q.
+    noise = min(noise, Q - noise)
+    return claimed == plain and noise <= noise_bound(members)
 
 
 def _key_sum_root(elements: bytes) -> Root:

@@ -108,8 +108,13 @@ def public_coefficient(seed: bytes, k: int, j: int) -> int:
 
 
 def public_polynomial(seed: bytes, k: int) -> tuple[int, ...]:
-    """a_k: N residues."""
-    return tuple(public_coefficient(seed, k, j) for j in range(N))
+    """a_k: N residues; one hash for four, and one more for each word that is redrawn."""
+    words: list[int] = []
+    for group in range(N // WORDS):
+        place = k.to_bytes(4, "big") + group.to_bytes(4, "big") + bytes(4)
+        digest = hashlib.sha256(seed + place).digest()
+        words += (int.from_bytes(digest[i : i + 8], "big") for i in range(0, 8 * WORDS, 8))
+    return tuple(w % Q if w < ACCEPTED else public_coefficient(seed, k, j) for j, w in enumerate(words))
 
 
 def product_coefficient(a: Sequence[int], s: Sequence[int], k: int) -> int:

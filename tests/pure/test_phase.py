@@ -64,7 +64,7 @@ def opening(i: int, at: int, round: int = 1, attempt: int = 0) -> OpeningPublish
 
 def result(i: int, at: int, round: int = 1, attempt: int = 0) -> ResultCommitted:
     roots = Root(ZERO), Root(ZERO)
-    return ResultCommitted(round, attempt, 0, Index(i), Bitmap(0b111), *roots, Digest(b"m" * 32), CID, at)
+    return ResultCommitted(round, attempt, 0, Index(i), Bitmap(0b111), *roots, CID, Digest(b"m" * 32), CID, at)
 
 
 def test_the_run_begins_when_all_have_enrolled() -> None:

@@ -173,6 +173,7 @@ class Stage:
             Bitmap(0b00111),
             Root(bytes(32)),
             Root(bytes(32)),
+            cid_of(b"withheld"),
             Digest(digest),
             cid_of(b"invented"),
             at=self.now + 1,

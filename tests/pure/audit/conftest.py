@@ -382,6 +382,7 @@ class Play:
             bitmap_of(opened.committee),
             opened.key_sum_root,
             opened.result_root,
+            self.store.put(opened.result.pack()),
             model_digest(model),
             self.store.put(model),
             0,

@@ -68,7 +68,7 @@ def test_an_honest_federation_exits_0_and_writes_what_was_asked_for(bundles: Any
 def test_a_fault_exits_1_and_names_the_offender(named: Any, bundles: Any) -> None:
     done = command("--from", bundles[1])
     assert done.returncode == 1
-    assert f"verdict: 1 fault, by {named.MEMBERS[1]}" in done.stdout
+    assert f"verdict: 2 faults, by {named.MEMBERS[1]}" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [("--json",), ("--json", "-"), ("--json", "--round", "2")])

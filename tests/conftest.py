@@ -1,0 +1,27 @@
+"""What tests of several folders share: test modules cannot import each other, fixtures hand these out."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def load(name: str) -> ModuleType:
+    """A module of this folder that is no test."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def evidence_cases() -> ModuleType:
+    """Random challenges whose truth is known (`evidence_cases.py`)."""
+    return load("evidence_cases")
