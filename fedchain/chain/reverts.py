@@ -45,10 +45,17 @@ SENTENCES: Mapping[str, str] = {
     "FederationNotCovered": "only {receipts} receipts cover the participants, {threshold} must",
     "FederationCensored": "the set leaves out updates that every receipt holds to be whole: of {missing}",
     "FederationAlreadyOpened": "this member has published its opening already",
+    "FederationBadOpeners": "openers are t members that have opened, not {openers}",
     "FederationAlreadyVoted": "this member has voted in this round already",
+    "FederationSlashed": "member {index} was slashed, and is not heard any more",
+    "FederationHonest": "the statement is right: this evidence proves nothing against it",
+    "FederationBadEvidence": "the evidence is not about what is on record: {what}",
+    "FederationNoStatement": "there is no such statement on record, or it has fallen already",
+    "FederationAlreadySlashed": "member {index} was slashed already",
+    "FederationChallengeOver": "nothing can be challenged any more: bonds are free {since}",
     "FederationBondLocked": "the bond is locked {until}",
-    "FederationNothingToWithdraw": "this member has no bond to take back",
-    "FederationTransferFailed": "the account did not accept the bond",
+    "FederationNothingToWithdraw": "there is no bond to take back, and no reward",
+    "FederationTransferFailed": "the account did not accept the payment",
 }
 """One sentence an error of the ABI; a test holds the two together."""
 
@@ -124,6 +131,8 @@ def _in_words(entry: Mapping[str, Any], value: object) -> str:
             return Phase(value).name.capitalize() if value in Phase.__members__.values() else str(value)
         if name == "until":
             return _until(value)
+        if name == "since":
+            return f"since {_utc(value)}"
         if kind == "uint128":
             return "members " + ", ".join(str(m) for m in members_of(value))
     if kind == "address":
@@ -136,4 +145,8 @@ def _in_words(entry: Mapping[str, Any], value: object) -> str:
 def _until(timestamp: int) -> str:
     if timestamp >= 1 << 40:
         return "until the run is finished and the challenge window has passed"
-    return f"until {datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    return f"until {_utc(timestamp)}"
+
+
+def _utc(timestamp: int) -> str:
+    return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -197,6 +197,12 @@ class Deployed:
             self.commit(member, round, attempt)
         return self
 
+    def all_commit_but(self, silent: int) -> Deployed:
+        for member in range(len(self.founders)):
+            if member != silent:
+                self.commit(member)
+        return self
+
     def all_post(self, round: int = 1, attempt: int = 0) -> Deployed:
         for member in range(len(self.founders)):
             self.receipt(member, self.everyone(), round, attempt)

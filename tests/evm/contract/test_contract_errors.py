@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 
 from fedchain.chain.artifacts import load_artifact
 
@@ -15,6 +18,8 @@ NEVER = 2**256 - 1
 
 Found = Callable[..., Any]
 Refuses = Callable[..., Any]
+# Provoked by real rounds, in disputes/; each is named there.
+IN_DISPUTES = {"FederationHonest", "FederationBadEvidence"}
 PROVOKED: dict[str, Callable[[Found, Refuses], None]] = {}
 
 
@@ -27,13 +32,15 @@ def provokes(error: str) -> Callable[[Callable[[Found, Refuses], None]], Callabl
     return register
 
 
-@pytest.mark.parametrize("error", sorted(e["name"] for e in load_artifact().abi if e["type"] == "error"))
+@pytest.mark.parametrize("error", sorted({e["name"] for e in load_artifact().abi if e["type"] == "error"} - IN_DISPUTES))
 def test_this_error_is_provoked(error: str, found: Found, refuses: Refuses) -> None:
     PROVOKED[error](found, refuses)
 
 
 def test_the_errors_of_the_abi_are_the_errors_provoked() -> None:
-    assert {e["name"] for e in load_artifact().abi if e["type"] == "error"} == set(PROVOKED)
+    assert {e["name"] for e in load_artifact().abi if e["type"] == "error"} == set(PROVOKED) | IN_DISPUTES
+    disputes = "".join(path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "disputes").glob("test_*.py"))
+    assert not {error for error in IN_DISPUTES if f'refuses("{error}"' not in disputes}
 
 
 def addresses(count: int) -> list[str]:
@@ -80,6 +87,9 @@ def a_term_is_missing(found: Found, refuses: Refuses) -> None:
     for what in ("modelSize", "rounds", "enrolWindow", "trainingWindow", "receiptWindow", "aggregateWindow"):
         with refuses("FederationBadTerms", what.encode().ljust(32, b"\0")):
             found(5, **{what: 0})
+    with refuses("FederationBadTerms", b"modelSize".ljust(32, b"\0")):
+        found(5, modelSize=2**40 + 1)
+    found(5, modelSize=2**40)
     with refuses("FederationBadTerms", b"rounds".ljust(32, b"\0")):
         found(5, rounds=2**32 - 1)
     found(5, challengeWindow=0, bond=0)
@@ -89,6 +99,8 @@ def a_term_is_missing(found: Found, refuses: Refuses) -> None:
 def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Refuses) -> None:
     federation = found(5)
     stranger = federation.chain.accounts[6]
+    with refuses("FederationNoStatement"):
+        federation.send(stranger, "challengeEquivocation", *conflict(federation, 6))
     for name, arguments in (("enrol", (ONE, 1)), ("withdrawBond", ())):
         with refuses("FederationNotMember", stranger.lower()):
             federation.send(stranger, name, *arguments)
@@ -103,9 +115,13 @@ def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Ref
             ("publishOpening", (1, 0, 0, ONE, ONE)),
             ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE)),
             ("voteToStop", (1,)),
+            ("restateAggregate", (1, 0, ONE, ONE)),
         ):
             with refuses("FederationNotMember", speaker.lower()):
                 federation.send(speaker, name, *arguments)
+    for signer in (6, 4):  # whose bond is it? nobody's
+        with refuses("FederationNotMember", federation.chain.accounts[signer].lower()):
+            federation.send(stranger, "challengeEquivocation", *conflict(federation, signer))
 
 
 @provokes("FederationAlreadyEnrolled")
@@ -235,6 +251,14 @@ def a_group_is_named_that_there_is_not(found: Found, refuses: Refuses) -> None:
     with refuses("FederationBadGroup", 1):
         federation.send(0, "commitAggregate", 1, 0, 1, 31, ONE, ONE)
     federation.lock()
+    for name, arguments in (
+        ("challengeAggregate", (1, 1, 0, [], [])),
+        ("challengeKeySum", (1, 1, 0, [], [])),
+        ("challengeResult", (1, 1, 0, b"", [], [])),
+        ("restateAggregate", (1, 1, ONE, ONE)),
+    ):
+        with refuses("FederationBadGroup", 1):
+            federation.send(0, name, *arguments)
     with refuses("FederationBadGroup", 65535):
         federation.send(0, "publishOpening", 1, 0, 65535, ONE, ONE)
     for member in range(3):
@@ -345,6 +369,98 @@ def a_member_opens_twice(found: Found, refuses: Refuses) -> None:
         federation.open(2)
 
 
+@provokes("FederationBadOpeners")
+def the_openers_are_not_t_members_that_have_opened(found: Found, refuses: Refuses) -> None:
+    federation = found(5, threshold=3).all_enrol().all_commit().all_post().lock()
+    for member in (0, 1, 2, 3):
+        federation.open(member)
+    for openers in (0, 0b00011, 0b01111, 0b10011, 0b00111 | 1 << 64, 0b00011 | 1 << 127):
+        with refuses("FederationBadOpeners", openers):
+            federation.send(0, "commitResult", 1, 0, 0, openers, ONE, ONE, ONE, ONE)
+    federation.send(0, "commitResult", 1, 0, 0, 0b01101, ONE, ONE, ONE, ONE)
+
+
+# Challenges with made-up numbers; disputes/ has the real ones.
+
+
+def conflict(federation: Any, member: int) -> tuple[Any, ...]:
+    """Two openings by this member that contradict each other, each with its signature."""
+    pair: list[Any] = []
+    for participants in (15, 31):
+        values = (1, 0, 0, participants, ONE)
+        names = (("round", 32), ("attempt", 32), ("group", 16), ("participants", 128))
+        kinds = [{"name": name, "type": f"uint{bits}"} for name, bits in names] + [{"name": "root", "type": "bytes32"}]
+        message = encode_typed_data(
+            {"name": "fedchain", "version": "1", "chainId": federation.chain.chain_id, "verifyingContract": federation.address},
+            {"Opening": kinds},
+            {kind["name"]: value for kind, value in zip(kinds, values, strict=True)},
+        )
+        pair += [values, Account.sign_message(message, federation.chain.keys[member]).signature]
+    return tuple(pair)
+
+
+@provokes("FederationSlashed")
+def a_slashed_member_speaks(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    federation.send(0, "challengeEquivocation", *conflict(federation, 3))
+    with refuses("FederationSlashed", 3):
+        federation.commit(3)
+
+
+@provokes("FederationAlreadySlashed")
+def a_slashed_member_is_challenged_again(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    federation.send(0, "challengeEquivocation", *conflict(federation, 3))
+    with refuses("FederationAlreadySlashed", 3):
+        federation.send(0, "challengeEquivocation", *conflict(federation, 3))
+    federation.all_commit_but(3)
+    with refuses("FederationAlreadySlashed", 3):
+        federation.send(0, "challengeResidue", 1, 0, 3, 0, [], [])
+
+
+@provokes("FederationNoStatement")
+def what_is_challenged_was_never_said(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    every: dict[str, tuple[Any, ...]] = {
+        "challengeAggregate": (1, 0, 0, [], []),
+        "challengeKeySum": (1, 0, 0, [], []),
+        "challengeResult": (1, 0, 0, b"", [], []),
+        "challengeResidue": (1, 0, 0, 0, [], []),
+        "restateAggregate": (1, 0, ONE, ONE),
+    }
+
+    def refused(*but: str) -> None:
+        for name, arguments in every.items():
+            if name not in but:
+                with refuses("FederationNoStatement"):
+                    federation.send(0, name, *arguments)
+
+    federation.enrol(0)
+    refused()
+    with refuses("FederationNoStatement"):
+        federation.send(0, "challengeEquivocation", *conflict(federation, 0))
+    for member in range(1, 5):
+        federation.enrol(member)
+    refused()
+    federation.all_commit()
+    refused("challengeResidue")
+    federation.all_post().lock()
+    refused("challengeResidue", "challengeAggregate")
+    for round in (0, 2, 3):
+        with refuses("FederationNoStatement"):
+            federation.send(0, "challengeAggregate", round, 0, 0, [], [])
+
+
+@provokes("FederationChallengeOver")
+def a_challenge_comes_after_the_window(found: Found, refuses: Refuses) -> None:
+    federation = found(5, rounds=1, challengeWindow=70).all_enrol().finish_round()
+    over = federation.chain.now + 70
+    with refuses("FederationChallengeOver", over):
+        federation.send(0, "challengeEquivocation", *conflict(federation, 3), at=over)
+    again = found(5, rounds=1, challengeWindow=70).all_enrol().finish_round()
+    again.send(0, "challengeEquivocation", *conflict(again, 3), at=again.chain.now + 69)
+
+
 @provokes("FederationAlreadyVoted")
 def a_member_votes_twice(found: Found, refuses: Refuses) -> None:
     federation = found(5).all_enrol().finish_round()
@@ -371,8 +487,9 @@ def a_bond_is_asked_for_too_early(found: Found, refuses: Refuses) -> None:
 @provokes("FederationNothingToWithdraw")
 def there_is_no_bond_or_no_longer(found: Found, refuses: Refuses) -> None:
     federation = found(5, rounds=1, challengeWindow=0)
-    with refuses("FederationNothingToWithdraw"):
-        federation.send(0, "withdrawBond")
+    for name in ("withdrawBond", "withdrawReward"):
+        with refuses("FederationNothingToWithdraw"):
+            federation.send(0, name)
     federation.all_enrol().finish_round()
     federation.send(0, "withdrawBond")
     with refuses("FederationNothingToWithdraw"):
