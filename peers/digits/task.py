@@ -26,7 +26,7 @@ class Digits(Task):
         return nn.Sequential(nn.Linear(64, 288), nn.ReLU(), nn.Linear(288, 272), nn.ReLU(), nn.Linear(272, 10))
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD with momentum: under this skew the average of its updates is far better than that of Adam's."""
+        """SGD with momentum: between members this different its average depends less on the draw than Adam's."""
         return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
