@@ -90,16 +90,29 @@ def test_the_same_seed_gives_the_same_update_and_another_seed_another() -> None:
     assert genesis(BLOBS, 1) == base != genesis(BLOBS, 2)
 
 
+class Watching(Blobs):
+    """Notes the conditions under which its loss is worked out."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[int, bool]] = set()
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        self.seen.add((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
+        return super().loss(model, batch)
+
+
 def test_neither_threads_nor_global_generators_change_the_update() -> None:
     base = genesis(BLOBS, 1)
     first = train_locally(BLOBS, base, FEDAVG, DATA, 5).update
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.manual_seed(77)
+    watching = Watching()
     try:
-        assert train_locally(BLOBS, base, FEDAVG, DATA, 5).update.tobytes() == first.tobytes()
+        assert train_locally(watching, base, FEDAVG, DATA, 5).update.tobytes() == first.tobytes()
     finally:
         torch.set_num_threads(threads)
+    assert watching.seen == {(1, True)}
 
 
 def test_training_leaves_global_state_as_it_found_it() -> None:
@@ -115,6 +128,10 @@ def test_training_leaves_global_state_as_it_found_it() -> None:
             torch.is_grad_enabled(),
         )
 
+    # States that nothing else leaves behind, or a second call could restore them by chance.
+    torch.manual_seed(4711)
+    np.random.seed(4711)
+    random.seed(4711)
     before = state()
     base = genesis(BLOBS, 1)
     train_locally(BLOBS, base, FEDAVG, DATA, 5)
