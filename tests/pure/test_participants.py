@@ -19,9 +19,7 @@ from fedchain.protocol.transition import fold
 ZERO, CID = Digest(bytes(32)), Cid("Qm")
 
 
-def setting(
-    n: int, t: int, receipts: dict[int, int], committed: int | None = None
-) -> tuple[FederationState, Attempt]:
+def setting(n: int, t: int, receipts: dict[int, int], committed: int | None = None) -> tuple[FederationState, Attempt]:
     terms = Terms(ZERO, CID, ZERO, CID, 10, 3, t, 10, 10, 10, 10, 0, 0)
     state = fold([FederationFounded(terms, tuple(Address(f"0x{i:040x}") for i in range(n)), at=0)])
     committed = (1 << n) - 1 if committed is None else committed
