@@ -7,10 +7,6 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
-// Emscripten's module turns rejections into exits and writes notices to stdout, which belongs to the JSON.
-console.log = console.error;
-const solc = createRequire(import.meta.url)('solc');
-
 const COMBINED = {
   abi: 'abi', asm: 'evm.assembly', bin: 'evm.bytecode', 'bin-runtime': 'evm.deployedBytecode', devdoc: 'devdoc',
   hashes: 'evm.methodIdentifiers', metadata: 'metadata', srcmap: 'evm.bytecode', 'srcmap-runtime': 'evm.deployedBytecode',
@@ -18,9 +14,9 @@ const COMBINED = {
 };
 const WITH_VALUE = new Set([
   '--allow-paths', '--base-path', '--combined-json', '--evm-version', '--include-path', '--metadata-hash',
-  '--optimize-runs', '--output-dir', '--revert-strings',
+  '--optimize-runs', '--revert-strings',
 ]);
-const BARE = new Set(['--help', '--metadata-literal', '--optimize', '--overwrite', '--standard-json', '--version', '--via-ir']);
+const BARE = new Set(['--help', '--metadata-literal', '--optimize', '--standard-json', '--version', '--via-ir']);
 
 function fail(message) {
   process.stderr.write(`${message}\n`);
@@ -44,7 +40,11 @@ function parse(words) {
   return options;
 }
 
-const version = solc.version().replace(/\.Emscripten\.clang$/, '');
+const options = parse(process.argv.slice(2));
+// The compiler's module prints notices on stdout, which belongs to the JSON; it takes a while to load, and help needs none.
+console.log = console.error;
+const solc = options['--help'] ? null : createRequire(import.meta.url)('solc');
+const version = solc?.version().replace(/\.Emscripten\.clang$/, '');
 
 function reader(options) {
   const roots = [options['--base-path'] ?? '', ...options.includePaths];
@@ -106,7 +106,6 @@ function combined(contract, fields) {
   return Object.fromEntries(fields.map((field) => [field, values[field]]));
 }
 
-const options = parse(process.argv.slice(2));
 if (options['--help']) write(`solc, the Solidity compiler.\n  --combined-json ${Object.keys(COMBINED).join(',')}\n`);
 else if (options['--version']) write(`solc, the solidity compiler commandline interface\nVersion: ${version}\n`);
 else if (options['--standard-json']) standardJson(options);

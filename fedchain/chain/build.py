@@ -49,6 +49,7 @@ def find_solc() -> Path:
             raise UsageError(f"FEDCHAIN_SOLC names {named}, which is no file")
         return path
     import solcx
+    from solcx.exceptions import DownloadError, SolcInstallationError
 
     try:
         if SOLC_VERSION in {str(version) for version in solcx.get_installed_solc_versions()}:
@@ -56,8 +57,9 @@ def find_solc() -> Path:
         if os.environ.get("FEDCHAIN_SOLC_DOWNLOAD") == "1":
             solcx.install_solc(SOLC_VERSION)
             return Path(solcx.install.get_executable(SOLC_VERSION))
-    except OSError as error:  # a home that cannot be written, a download that cannot be reached
-        print(f"py-solc-x cannot be used: {error}", file=sys.stderr)
+    except (OSError, DownloadError, SolcInstallationError) as error:
+        # A home that cannot be written, or a download that cannot be reached: there is one more way.
+        print(f"py-solc-x has no compiler to give: {error}", file=sys.stderr)
     if shutil.which("node") and (SHIM.parent / "node_modules" / "solc" / "package.json").is_file():
         return SHIM
     raise UsageError(

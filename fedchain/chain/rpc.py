@@ -242,6 +242,8 @@ def _in_words(error: Exception) -> str:
         ("Name or service not known", "no such host"),
         ("nodename nor servname", "no such host"),
         ("Temporary failure in name resolution", "its name cannot be resolved"),
+        ("Network is unreachable", "the network is unreachable"),
+        ("No route to host", "no route to host"),
         ("Read timed out", "no answer in time"),
         ("broke off", "the connection broke off"),
         ("onnection aborted", "the connection broke off"),

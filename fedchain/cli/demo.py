@@ -15,7 +15,9 @@ def demo(
     ] = None,
     peers: Annotated[int, typer.Option(min=3, max=64, help="How many members, each a process of its own.")] = 5,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds at most [default: the charter's].")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed gives the same model [default: the charter's].")
+    ] = None,
     workdir: Annotated[Path, typer.Option(help="Where everything is kept; wiped at the start.")] = Path(
         ".fedchain/demo"
     ),

@@ -36,7 +36,7 @@ class DemoSettings:
     federation: Path | None
     peers: int
     rounds: int | None
-    seed: int
+    seed: int | None
     workdir: Path
     keep: bool
     resume: bool
@@ -93,7 +93,7 @@ class Demo:
         if asked.resume:
             return LocalFederation.resume(self._workdir)
         settings = [f"windows.{name}={value}" for name, value in DEMO_WINDOWS.items()]
-        settings += [f"run.seed={asked.seed}"]
+        settings += [f"run.seed={asked.seed}"] if asked.seed is not None else []
         settings += [f"run.rounds={asked.rounds}"] if asked.rounds is not None else []
         Devnet.stop_leftover(self._workdir / "devnet")
         source = asked.federation or default_federation()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ChainMismatch, TransactionFailed, UsageError
+from ..errors import ChainMismatch, TransactionFailed, UsageError, WorldError
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
 from .options import open_reader, read_password
@@ -285,6 +285,7 @@ def status(
     """
     from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     from ..protocol.phase import Phase, phase_of
     from .status import picture
@@ -296,18 +297,24 @@ def status(
         where = f"{reader.contract} on chain {reader.chain_id}"
         return picture(state, now, where), phase_of(state, state.round, now) is Phase.FINISHED
 
+    def look_again() -> tuple[Group, bool]:
+        time.sleep(every_s)
+        try:
+            return look()
+        except WorldError as error:
+            # Whoever watches for hours wants to see an outage, and its end.
+            return Group(Text(f"{error}; looking again")), False
+
     drawn, finished = look()
     if not watch or not console.is_terminal:
         console.print(drawn, soft_wrap=True)
         while watch and not finished:
-            time.sleep(every_s)
-            drawn, finished = look()
+            drawn, finished = look_again()
             console.print(drawn, soft_wrap=True)
         return
     with Live(drawn, console=console, auto_refresh=False) as live:
         while not finished:
-            time.sleep(every_s)
-            drawn, finished = look()
+            drawn, finished = look_again()
             live.update(drawn, refresh=True)
 
 

@@ -44,6 +44,7 @@ def run(
 
     Example: `fedchain peer run peers/digits --key ada.json --rpc http://127.0.0.1:8545 --deployment deployment.json`
     """
+    from ..chain.deployment import verify
     from ..chain.keys import load_identity
     from ..chain.sender import Sender
     from ..errors import UsageError
@@ -65,11 +66,21 @@ def run(
         reader = open_reader(rpc, contract, deployment, confirmations)
         state = reader.refresh()
         standing = stand(state, federation, identity.address)
-        sender = Sender(rpc or "", reader.contract, identity.account_private, journal, chain_id=reader.chain_id)
+        # A statement is done when the reader believes it: until then its duty would look undone, and be done again.
+        sender = Sender(
+            rpc or "",
+            reader.contract,
+            identity.account_private,
+            journal,
+            chain_id=reader.chain_id,
+            confirmations=confirmations,
+        )
         log = log.bind(member=int(standing.me))
         log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
         if enrol:
             if phase_of(state, 1, reader.now()) is Phase.ENROLLING:
+                # No bond is paid into a contract that is not this version's build.
+                verify(reader)
                 enrol_member(state, standing, sender, identity.encryption_public)
         elif standing.me not in state.members:
             raise UsageError(f"{identity.address} is not enrolled; run fedchain enrol first, or add --enrol")

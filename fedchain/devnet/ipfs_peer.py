@@ -19,8 +19,8 @@ INIT_S = 60.0
 
 
 def find_kubo() -> str | None:
-    """The `ipfs` program, where one is installed. FEDCHAIN_IPFS names another; `FEDCHAIN_IPFS=embedded` uses none."""
-    named = os.environ.get("FEDCHAIN_IPFS")
+    """The `ipfs` program, where one is installed. FEDCHAIN_KUBO names another; `FEDCHAIN_KUBO=embedded` uses none."""
+    named = os.environ.get("FEDCHAIN_KUBO")
     if named == "embedded":
         return None
     return named or shutil.which("ipfs")

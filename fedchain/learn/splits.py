@@ -40,6 +40,27 @@ def shards(labels: ArrayLike, members: int, *, each: int = 2, seed: int, least: 
     return _balanced([np.concatenate([cut[shard] for shard in own]) for own in drawn], least, random)
 
 
+def specialists(labels: ArrayLike, members: int, *, apart: float, seed: int, least: int = 1) -> tuple[Rows, ...]:
+    """Label skew by trade: member i's own label is the (i mod k)-th of k, and it sees little else.
+
+    Of each label's rows the part `apart` is dealt evenly to the members whose own label it is, the rest evenly to the
+    others: 1 is one label a member, 1/k about the same mixture for all.
+    """
+    truth, random = _checked(labels, members, seed, least)
+    parts: list[list[Rows]] = [[] for _ in range(members)]
+    kinds = np.unique(truth)
+    for kind, label in enumerate(kinds):
+        rows = random.permutation(np.flatnonzero(truth == label))
+        # With fewer members than labels, member i also takes the labels i + members, i + 2·members, …
+        home = [i for i in range(members) if i % len(kinds) == kind % min(members, len(kinds))]
+        others = [i for i in range(members) if i not in home]
+        kept = round(apart * len(rows)) if others else len(rows)
+        for those, dealt in ((home, rows[:kept]), (others, rows[kept:])):
+            for place, member in enumerate(those):
+                parts[member].append(dealt[place :: len(those)])
+    return _balanced([np.concatenate(part) for part in parts], least, random)
+
+
 def quantity(count: int, members: int, *, alpha: float, seed: int, least: int = 1) -> tuple[Rows, ...]:
     """Quantity skew: the same mixture everywhere, but shares of the rows drawn from Dirichlet(alpha)."""
     _, random = _checked(np.zeros(count), members, seed, least)

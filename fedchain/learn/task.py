@@ -111,7 +111,7 @@ class Task(ABC):
         """
         device = next(model.parameters()).device
         total_loss, right = 0.0, 0
-        for rows in torch.split(torch.arange(len(examples)), 1024):  # type: ignore[no-untyped-call]
+        for rows in torch.split(torch.arange(len(examples)), 1024):
             batch = to_device(self.batch(examples, rows), device)
             inputs, targets = batch
             total_loss += float(self.loss(model, batch)) * len(rows)

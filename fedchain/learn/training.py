@@ -221,7 +221,7 @@ def _floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
     """The order cut into batches. A last batch of one joins the one before: batch norm cannot train on one example."""
-    parts = list(torch.split(order, size))  # type: ignore[no-untyped-call]
+    parts = list(torch.split(order, size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts

@@ -28,7 +28,7 @@ from eth_account import Account
 
 ROOT = Path(__file__).parents[2]
 MNEMONIC = "test test test test test test test test test test test junk"
-START_S = 15.0
+START_S = 30.0
 
 
 def anvil_binary() -> Path:

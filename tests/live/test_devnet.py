@@ -351,7 +351,7 @@ def test_a_kubo_program_is_initialised_configured_and_kept_on_the_leash(workdir:
     program = tmp_path / "ipfs"
     program.write_text(KUBO_COMMANDS.format(python=sys.executable))
     program.chmod(0o755)
-    up = fedchain("up", "--peers", "2", "--workdir", str(workdir), FEDCHAIN_IPFS=str(program))
+    up = fedchain("up", "--peers", "2", "--workdir", str(workdir), FEDCHAIN_KUBO=str(program))
     assert up.returncode == 0, up.stderr
     status = read_status(workdir)
     assert status is not None

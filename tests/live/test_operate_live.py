@@ -121,6 +121,30 @@ def test_from_a_folder_to_an_enrolled_federation(operator: Operator, devnet: Dev
     assert "training" in operator("status", "--deployment", file)[1]
 
 
+def test_members_agree_on_a_charter_by_its_digest(operator: Operator) -> None:
+    charter = operator.folder / "federation.toml"
+    code, _, err = operator("charter", operator.folder)
+    assert code == 2 and "needs at least 3" in err and err.count("\n") == 1, "nothing to agree on before it is complete"
+    members = ", ".join(f'"{address}"' for address in operator.addresses)
+    charter.write_text(charter.read_text().replace("[update]", f"members = [{members}]\n[update]"))
+    shown = operator("charter", operator.folder)
+    digest = read_charter(operator.folder).digest().hex()
+    assert shown[0] == 0 and shown[1].endswith(f"charter     {digest}\n")
+    assert all(f"member {i:<4} {address}\n" in shown[1] for i, address in enumerate(operator.addresses))
+
+    # One letter of the task is another charter.
+    (operator.folder / "task.py").write_text(TASK + "#")
+    assert operator("charter", operator.folder)[1].splitlines()[:3] == shown[1].splitlines()[:3]
+    assert digest not in operator("charter", operator.folder)[1]
+
+    # What they agreed on is what is deployed.
+    (operator.folder / "task.py").write_text(TASK)
+    assert operator("deploy", operator.folder, "--key", operator.keys[0])[0] == 0
+    verified = operator("verify", "--deployment", operator.folder / "deployment.json")[1]
+    assert f"charter {digest[:16]}" in verified
+    assert not (operator.folder / "federation.toml.orig").exists(), "nothing was overridden, nothing is rewritten"
+
+
 def test_an_interrupted_deployment_is_gone_on_with(
     operator: Operator, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +169,19 @@ def test_a_folder_that_differs_from_what_was_deployed_cannot_enrol(operator: Ope
     (folder / "task.py").write_text(TASK + "# improved\n")
     code, _, err = operator("enrol", folder, "--deployment", file, "--key", operator.keys[1])
     assert code == 2 and "byte for byte what the members agreed on" in err and err.count("\n") == 1
+
+
+def test_a_peer_pays_no_bond_into_a_contract_of_other_code(operator: Operator, devnet: Devnet) -> None:
+    """One byte more at the code's end changes nothing that it does, and is not the committed build."""
+    file, chain = operator.folder / "deployment.json", deploy_module.Rpc(devnet.rpc)
+    assert operator("deploy", operator.folder, "--key", operator.keys[0], *operator.members)[0] == 0
+    contract = read_deployment(file).address
+    chain.call("anvil_setCode", contract, chain.call("eth_getCode", contract, "latest") + "00")
+    code, _, err = operator(
+        "peer", "run", operator.folder, "--deployment", file, "--key", operator.keys[1], "--enrol", "--quiet"
+    )
+    assert code == 2 and "is not the committed build" in err and err.count("\n") == 1
+    assert chain.call("eth_getTransactionCount", operator.addresses[1], "pending") == "0x0"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,9 @@ class TestStatus:
         federation.anvil.rpc("evm_mine")
         assert "round 1 of 3, attempt 2" in cli("status", *where)[1]
 
-    def test_watching_ends_with_the_run(self, cli: Cli, start_anvil: Any, found: Any, commit: Any) -> None:
+    def test_watching_outlasts_an_outage_and_ends_with_the_run(
+        self, cli: Cli, start_anvil: Any, found: Any, commit: Any, proxy_for: Any
+    ) -> None:
         from fedchain.protocol.actions import CommitAggregate, CommitResult, PostReceipt, PublishOpening
         from fedchain.protocol.cid import cid_of
 
@@ -134,16 +135,27 @@ class TestStatus:
         assert "waits for any member to post the result" in cli("status", *where)[1]
         members[2].submit("result", CommitResult(1, 0, 0, root, root, root, cid))
 
-        def vote() -> None:
-            for member in members[:2]:
-                member.submit("stop", VoteToStop(2))
+        proxy = proxy_for(federation.anvil.url)
 
-        later = threading.Timer(0.6, vote)
-        later.start()
-        code, out, _ = cli("status", *where, "--watch", "--every", "0.2")
-        later.join()
-        assert code == 0 and out.count("round 2 of 3") >= 2
-        assert "finished" in out and "bonds are free when the challenge window has passed" in out
+        looks: list[str] = []
+
+        def outage(method: str, params: list[Any], answer: Any) -> Any:
+            if (method, params[:1]) != ("eth_getBlockByNumber", ["latest"]):
+                return answer
+            looks.append(method)
+            if len(looks) == 7:
+                for member in members[:2]:
+                    member.submit("stop", VoteToStop(2))
+            down = {"id": answer["id"], "error": {"code": -32000, "message": "restarting"}}
+            return down if 3 <= len(looks) <= 4 else answer
+
+        proxy.tamper = outage
+        where = ("--rpc", proxy.url, "--contract", federation.deployment.address)
+        code, out, err = cli("status", *where, "--watch", "--every", "0.2")
+        assert (code, err) == (0, "")
+        before, after = out.split("refused eth_getBlockByNumber: restarting; looking again", maxsplit=1)
+        assert "round 2 of 3" in before and "round 2 of 3" in after
+        assert "finished" in after and "bonds are free when the challenge window has passed" in after
 
 
 class TestWithdraw:

@@ -246,9 +246,7 @@ def _named(entry: dict[str, Any], value: Any) -> Any:
 def found(chain: Any) -> Callable[..., Deployed]:
     """`found(5, threshold=4)` deploys a federation of five with these terms; `founders=[…]` names them."""
 
-    def deploy(
-        members: int = 5, founders: list[str] | None = None, on: Any = None, **terms: Any
-    ) -> Deployed:
+    def deploy(members: int = 5, founders: list[str] | None = None, on: Any = None, **terms: Any) -> Deployed:
         where = on or chain
         return Deployed(where, where.accounts[:members] if founders is None else founders, TERMS | terms)
 

@@ -31,7 +31,7 @@ from fedchain.protocol.phase import (
 from fedchain.protocol.state import Attempt, FederationState
 from fedchain.protocol.transition import apply, founded
 
-STEPS = 170
+STEPS = 120
 NAMES = {
     "encryptionKey": "encryption_key",
     "ciphertextCid": "ciphertext_cid",

@@ -176,3 +176,5 @@ def test_one_round_alone_can_be_audited(named: Any, honest: Any) -> None:
     assert report.rounds[0].check(6).status is Status.PASSED
     assert report.rounds[1].check(10).status is Status.PASSED
     assert report.rounds[0].download_bytes == 0
+    chain = next(check for check in report.checks if check.number == 11)
+    assert chain.status is Status.PENDING and "round 1 was left out" in chain.detail

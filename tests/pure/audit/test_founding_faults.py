@@ -84,6 +84,17 @@ def test_a_withheld_charter_is_named(named: Any, honest: Any) -> None:
     report = play.audit()
     assert named.found(report) == {DEPLOYER}
     assert not report.complete
+    assert "the charter is not to be had" in report.checks[0].detail
+
+
+def test_a_withheld_first_model_is_named(named: Any, honest: Any) -> None:
+    play = honest.copy()
+    del play.store.served[play.event(FederationFounded).terms.genesis_cid]
+    report = play.audit()
+    assert named.found(report) == {(11, 0, "the deployer")}
+    assert "the first model is not to be had" in report.checks[2].detail
+    assert report.rounds[0].check(10).status is Status.NOT_POSSIBLE
+    assert report.rounds[1].check(10).status is Status.PASSED
 
 
 def test_other_code_on_chain_names_the_contract(named: Any, honest: Any) -> None:

@@ -221,6 +221,24 @@ def finished(honest: Any) -> Any:
     return play
 
 
+@pytest.mark.parametrize(
+    ("event", "check", "round"), [(StopVoted(2, Index(4), 0), 6, 2), (BondWithdrawn(Index(4), 10**16, 0), 12, 0)]
+)
+def test_a_vote_or_a_withdrawal_by_who_never_enrolled_is_named(named: Any, event: Any, check: int, round: int) -> None:
+    class Absent(named.Play):  # type: ignore[misc]
+        def enrol(self, index: int) -> None:
+            if index == 4:
+                self.chain.time += self.charter.windows.enrol_s
+            else:
+                super().enrol(index)
+
+    play = Absent(rounds=1).run()
+    play.say(event)
+    report = play.audit()
+    assert named.found(report) == {(check, round, named.MEMBERS[4])}
+    assert "nobody" in report.faults[0].got or "no enrolled" in report.faults[0].got
+
+
 def test_bonds_taken_back_after_the_challenge_window_are_no_fault(named: Any, honest: Any) -> None:
     play = finished(honest)
     play.say(BondWithdrawn(Index(0), play.charter.stake.bond_gwei * 10**9, 0), after_s=1000)

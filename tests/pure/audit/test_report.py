@@ -36,6 +36,9 @@ def test_an_honest_run_passes_every_check(honest: Any) -> None:
     assert {c.number for c in checks} == set(CHECKS) == set(range(1, 13))
     assert {c.status.value for c in checks} == {"passed"}
     assert report.totals.checks_passed == len(checks)
+    details = {c.number: c.detail for c in report.checks}
+    assert honest.charter.digest().hex()[:16] in details[1] and "ab" * 8 in details[1]
+    assert details[11].startswith("2 models from ") and details[12].startswith("5 bonds of 10,000,000 gwei")
 
 
 def test_the_json_has_every_entry_that_others_rely_on(named: Any, honest: Any) -> None:

@@ -59,9 +59,7 @@ def test_one_key_for_two_messages_would_show_their_difference_and_dealing_never_
     other = values.copy()
     other[10] += 1
     s = sample_binomial(N, os.urandom)
-    reused = difference(
-        encrypt(CONTEXT.seed, s, other, os.urandom)[0], encrypt(CONTEXT.seed, s, values, os.urandom)[0]
-    )
+    reused = difference(encrypt(CONTEXT.seed, s, other, os.urandom)[0], encrypt(CONTEXT.seed, s, values, os.urandom)[0])
     assert np.flatnonzero(np.abs(reused) > 2 * ETA).tolist() == [5], "coefficient 5 holds values 10 and 11"
     one, two = scene.deal(0, scene.values[0]), scene.deal(0, scene.values[0])
     assert (np.abs(difference(one.ciphertext, two.ciphertext)) > 2 * ETA).all()

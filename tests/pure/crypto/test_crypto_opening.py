@@ -203,9 +203,7 @@ def test_a_dealer_whose_key_is_not_its_ciphertexts_spoils_the_round(scene: Scene
     swapped = [scene.deal(0).ciphertext, *(upload.ciphertext for upload in scene.uploads[1:])]
     aggregate = sum_ciphertexts(swapped, scene.d)
     with pytest.raises(SpoiledRound):
-        open_aggregate(
-            aggregate, scene.openings, threshold=3, participants=5, context=scene.context, d=scene.d
-        )
+        open_aggregate(aggregate, scene.openings, threshold=3, participants=5, context=scene.context, d=scene.d)
 
 
 def test_one_bad_coefficient_late_in_the_model_spoils_the_round(make_scene: type[Scene]) -> None:

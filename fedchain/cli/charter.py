@@ -1,0 +1,38 @@
+"""`fedchain charter`: what the members must agree on before one of them deploys, and the digest to compare it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..protocol.charter import read_charter
+
+
+def charter(
+    federation: Annotated[
+        Path, typer.Argument(help="The federation's folder: federation.toml and its task.", file_okay=False)
+    ],
+) -> None:
+    """Show a folder's charter in short, with its digest: members with one digest agree on every entry and on the task.
+
+    Compare it over a way that the folder did not come by. The contract will hold this digest; `fedchain verify` shows
+    its beginning, and `fedchain enrol` compares all of it.
+
+    Example: `fedchain charter peers/digits`
+    """
+    agreed = read_charter(federation)
+    agreed.check_complete()
+    windows = agreed.windows
+    typer.echo(f"federation  {agreed.federation.name}: at most {agreed.run.rounds} rounds, {agreed.algorithm.name}")
+    typer.echo(f"threshold   any {agreed.threshold} of {len(agreed.federation.members)} members can open, or read")
+    for index, member in enumerate(agreed.federation.members):
+        typer.echo(f"member {index:<4} {member}")
+    typer.echo(
+        f"windows     enrolment {windows.enrol_s} s, training {windows.training_s} s, receipts {windows.receipt_s} s,"
+        f" aggregate {windows.aggregate_s} s, challenge {windows.challenge_s} s"
+    )
+    typer.echo(f"bond        {agreed.stake.bond_gwei} gwei")
+    typer.echo(f"task        {agreed.federation.task}, SHA-256 {agreed.task_sha256}")
+    typer.echo(f"charter     {agreed.digest().hex()}")
