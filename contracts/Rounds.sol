@@ -230,8 +230,8 @@ abstract contract Rounds is Membership {
     }
 
     /// @inheritdoc IFederation
-    function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory aggregate) {
-        if (round > _round) return aggregate;
+    function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory) {
+        if (round > _round) return Aggregate(0, 0, 0, 0);
         Group storage locked = _groups[round][group];
         return Aggregate(locked.aggregator, locked.participants, locked.aggregateRoot, locked.aggregateCid);
     }
@@ -242,8 +242,8 @@ abstract contract Rounds is Membership {
     }
 
     /// @inheritdoc IFederation
-    function resultOf(uint32 round, uint16 group) external view returns (Result memory result) {
-        if (round >= _round) return result;
+    function resultOf(uint32 round, uint16 group) external view returns (Result memory) {
+        if (round >= _round) return Result(0, 0, 0, 0, 0, 0);
         Group storage locked = _groups[round][group];
         return Result({
             member: locked.closer,

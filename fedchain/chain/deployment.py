@@ -2,7 +2,8 @@
 
 The code alone does not prove the terms: immutables are masked, and code of one's own making can put the genuine code
 there with an event that lies. So the check also reads the transaction that created the contract: the committed build's
-constructor, with the very terms and founders that the log claims.
+constructor, with the very terms and founders that the log claims. That constructor deploys the judge, whose code is
+compared as well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from eth_abi.abi import encode
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
 
 from ..errors import ChainMismatch, UsageError
 from ..protocol.charter import Charter
@@ -20,7 +23,7 @@ from ..protocol.cid import digest_of_cid
 from ..protocol.events import FederationFounded, Terms
 from ..protocol.ids import Address, Cid
 from ..protocol.model import layout_of, model_digest
-from .artifacts import load_artifact
+from .artifacts import JUDGE, load_artifact
 from .logs import abi_type
 from .reader import Reader
 from .rpc import parse_address
@@ -121,12 +124,19 @@ def creation_code(terms: Terms, founders: tuple[Address, ...]) -> bytes:
     return artifact.bytecode + encode(types, constructor_arguments(terms, founders))
 
 
+def judge_of(contract: Address) -> Address:
+    """Where this federation's judge is: the first contract that it created (CREATE, nonce 1)."""
+    created = keccak(b"\xd6\x94" + bytes.fromhex(contract[2:]) + b"\x01")  # RLP of (address, 1)
+    return Address(to_checksum_address(created[-20:]))
+
+
 def verify(reader: Reader) -> Deployment:
     """Check that the contract is the committed build, created with the terms and founders that its log claims.
 
     1. The code on chain is the committed build's, immutables masked. 2. The log begins with FederationFounded, in the
     transaction that created the contract. 3. That transaction carried the committed constructor and those very terms
-    and founders. Raises ChainMismatch, ChainUnreachable.
+    and founders. 4. The code of the judge that this constructor creates is the committed build's too. Raises
+    ChainMismatch, ChainUnreachable.
     """
     artifact = load_artifact()
     code = reader.code_at()
@@ -147,6 +157,9 @@ def verify(reader: Reader) -> Deployment:
         raise ChainMismatch(
             f"{reader.contract} was not created by the committed constructor with the terms it claims; do not trust it"
         )
+    judge = judge_of(reader.contract)
+    if not load_artifact(JUDGE).matches(reader.code_at(address=judge)):
+        raise ChainMismatch(f"the code of {reader.contract}'s judge, at {judge}, is not the committed build")
     terms = first.event.terms
     return Deployment(
         chain_id=reader.chain_id,

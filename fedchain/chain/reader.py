@@ -152,9 +152,9 @@ class Reader:
             self._gas[transaction] = quantity(self._rpc, receipt.get("gasUsed"), "gasUsed")
         return self._gas[transaction]
 
-    def code_at(self, block: int | str = "latest") -> bytes:
-        """The contract's code on chain at a block; empty when there is none."""
-        return code_at(self._rpc, self._contract, block)
+    def code_at(self, block: int | str = "latest", address: Address | None = None) -> bytes:
+        """The contract's code on chain at a block, or that of another address; empty when there is none."""
+        return code_at(self._rpc, address or self._contract, block)
 
     def input_of(self, transaction: bytes) -> Creation:
         """What a mined transaction carried. Raises ChainUnreachable when the node does not know it."""

@@ -13,7 +13,7 @@ import pytest
 
 from fedchain.chain.artifacts import load_artifact
 from fedchain.chain.deploy import deploy
-from fedchain.chain.deployment import creation_code, read_deployment, verify, write_deployment
+from fedchain.chain.deployment import creation_code, judge_of, read_deployment, verify, write_deployment
 from fedchain.chain.reader import Reader
 from fedchain.errors import ChainMismatch, ChainUnreachable, TransactionFailed, UsageError
 from fedchain.protocol.ids import Address
@@ -91,6 +91,14 @@ class TestVerify:
         code = federation.reader().code_at() + b"\0"
         federation.anvil.rpc("anvil_setCode", federation.deployment.address, "0x" + code.hex())
         with pytest.raises(ChainMismatch, match="is not the committed build"):
+            verify(federation.reader())
+
+    def test_a_judge_with_other_code_is_not_trusted(self, federation: Any) -> None:
+        judge = judge_of(federation.deployment.address)
+        code = bytearray(federation.reader().code_at(address=judge))
+        code[len(code) // 2] ^= 1
+        federation.anvil.rpc("anvil_setCode", judge, "0x" + code.hex())
+        with pytest.raises(ChainMismatch, match=f"judge, at {judge}, is not the committed build"):
             verify(federation.reader())
 
     def test_no_code_is_said_so(self, chain: Any) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import solcx
+from web3 import Web3
 
 from fedchain.chain import build
-from fedchain.chain.artifacts import ARTIFACT, load_artifact
+from fedchain.chain.artifacts import JUDGE, artifact_file, load_artifact
+from fedchain.chain.deployment import judge_of
 from fedchain.errors import UsageError
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="the npm compiler needs Node")
@@ -25,7 +27,10 @@ Found = Callable[..., Any]
 
 @needs_node
 def test_the_sources_compile_to_the_committed_bytes() -> None:
-    assert build.to_text(build.build(build.SHIM)) == ARTIFACT.read_text(encoding="utf-8")
+    artifacts = build.build(build.SHIM)
+    assert set(artifacts) == {path.stem for path in artifact_file(JUDGE).parent.glob("*.json")}
+    for name, artifact in artifacts.items():
+        assert build.to_text(artifact) == artifact_file(name).read_text(encoding="utf-8")
 
 
 @needs_node
@@ -69,16 +74,19 @@ def test_a_source_that_does_not_compile_is_one_readable_error() -> None:
 
 
 def test_the_check_tells_a_changed_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    artifact = json.loads(ARTIFACT.read_text(encoding="utf-8"))
-    committed = tmp_path / "Federation.json"
-    monkeypatch.setattr(build, "ARTIFACT", committed)
-    monkeypatch.setattr(build, "build", lambda: artifact)
+    artifacts = {name: json.loads(artifact_file(name).read_text(encoding="utf-8")) for name in build.CONTRACTS}
+    monkeypatch.setattr(build, "artifact_file", lambda name: tmp_path / f"{name}.json")
+    monkeypatch.setattr(build, "build", lambda: artifacts)
     assert build.main(["--check"]) == 1
-    assert not committed.exists()
+    assert not list(tmp_path.iterdir())
     assert build.main([]) == 0
     assert build.main(["--check"]) == 0
-    artifact["sources"]["contracts/Rounds.sol"] = "0" * 64
-    assert build.main(["--check"]) == 1
+    for artifact in artifacts.values():
+        source = next(iter(artifact["sources"]))
+        was, artifact["sources"][source] = artifact["sources"][source], "0" * 64
+        assert build.main(["--check"]) == 1
+        artifact["sources"][source] = was
+    assert build.main(["--check"]) == 0
 
 
 def test_a_compiler_that_is_missing_or_another_version_is_refused(
@@ -107,8 +115,23 @@ def test_a_compiler_that_is_missing_or_another_version_is_refused(
     assert build.find_solc() == installed
 
 
-def test_the_runtime_code_fits_the_limit_of_eip_170() -> None:
-    assert 0 < len(load_artifact().deployed_bytecode) < EIP_170
+@pytest.mark.parametrize("name", build.CONTRACTS)
+def test_the_runtime_code_fits_the_limit_of_eip_170(name: str) -> None:
+    assert 0 < len(load_artifact(name).deployed_bytecode) < EIP_170
+
+
+def test_the_creation_code_fits_the_limit_of_eip_3860_with_64_founders() -> None:
+    """It carries the judge's as well, and the arguments: 13 terms, and the list of founders."""
+    assert len(load_artifact().bytecode) + 32 * (13 + 2 + 64) < 2 * EIP_170
+
+
+def test_the_judge_on_chain_is_the_build_and_stands_where_it_must(found: Found) -> None:
+    federation = found(5)
+    judge = judge_of(federation.address)
+    assert Web3.to_checksum_address(federation.call("judge")) == judge
+    code = bytes.fromhex(federation.chain.rpc("eth_getCode", judge, "latest")[2:])
+    assert code == load_artifact(JUDGE).deployed_bytecode
+    assert load_artifact(JUDGE).immutable_references == ()
 
 
 def test_the_code_on_chain_is_the_build_with_its_terms(found: Found) -> None:
