@@ -35,7 +35,6 @@ abstract contract Disputes is Rounds {
 
         uint8 liar = locked.aggregator;
         delete locked.aggregateRoot;
-        delete locked.aggregateCid;
         emit AggregateRefuted(round, place.attempt, group, liar);
         _punish(liar, round, 1);
     }
@@ -69,7 +68,7 @@ abstract contract Disputes is Rounds {
         _checkBondsHeld();
         Group storage locked = _closedGroup(round, group);
         Judge.Place memory place = _placeOf(round, _lockedAttempt(round), locked.participants);
-        (place.baseModel,) = _modelBefore(round);
+        place.baseModel = _modelBefore(round);
         Judge.Finding memory found = _judge.result(place, coefficient, keySum, commits, proofs);
         if (found.keySum != locked.keySumRoot) revert FederationBadEvidence("key sum");
         if (found.claim != locked.resultRoot) revert FederationBadEvidence("result");

@@ -67,7 +67,6 @@ interface IFederation {
         uint8 aggregator; // member index
         uint128 participants; // 0: none yet
         bytes32 root;
-        bytes32 cid;
     }
 
     struct Result {
@@ -76,7 +75,6 @@ interface IFederation {
         bytes32 keySumRoot;
         bytes32 resultRoot;
         bytes32 modelDigest; // 0: none yet
-        bytes32 modelCid;
     }
 
     /// @notice One line of an attempt's list of commitments, or of a group's list of openings. A challenger hands the whole
@@ -361,7 +359,8 @@ interface IFederation {
     function aggregatorNow() external view returns (uint8);
 
     /// @notice The running digest of an attempt's commitments, in the order in which they came: 0 before the first, then
-    /// keccak256(abi.encode(before, index, commitment)). CIDs say where, not what: they stand in the events alone.
+    /// keccak256(abi.encode(before, index, commitment)). CIDs say where, not what: they stand in the events alone, of every
+    /// statement.
     /// @dev One word an attempt instead of one an update: who challenges hands the list (the log) back, and the contract
     /// compares. So every statement of every attempt can be proven for as long as there are bonds.
     function commitmentsOf(uint32 round, uint32 attempt) external view returns (bytes32);
@@ -369,7 +368,7 @@ interface IFederation {
     /// @notice The updates that a member's receipt holds to be whole; 0 in an attempt that came to nothing.
     function receiptOf(uint32 round, uint32 attempt, uint8 index) external view returns (uint128);
 
-    /// @notice The sum on record; participants are 0 before the lock, root and cid 0 also between R1 and `restateAggregate`.
+    /// @notice The sum on record; participants are 0 before the lock, the root is 0 also between R1 and `restateAggregate`.
     function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory);
 
     /// @notice The running digest of a group's openings: 0 before the first, then
@@ -379,8 +378,8 @@ interface IFederation {
     /// @notice The result on record; all 0 before it, and after it has fallen.
     function resultOf(uint32 round, uint16 group) external view returns (Result memory);
 
-    /// @notice The model that stands: the last result's, or the genesis model.
-    function model() external view returns (bytes32 digest, bytes32 cid);
+    /// @notice The digest of the model that stands: the last result's, or the genesis model's.
+    function model() external view returns (bytes32);
 
     // ---------------------------------------------------------------- room for what comes later
     // Demands for availability, members' votes, group testing and groups (P5, P6) join this interface; everything is already

@@ -18,7 +18,7 @@ abstract contract Membership is IFederation {
 
     bytes32 private immutable _charterDigest;
     bytes32 private immutable _charterCid;
-    bytes32 private immutable _genesisDigest;
+    bytes32 internal immutable _genesisDigest;
     bytes32 private immutable _genesisCid;
     uint64 internal immutable _modelSize;
     uint96 private immutable _bond;
@@ -254,10 +254,6 @@ abstract contract Membership is IFederation {
     function _pay(address account, uint256 amount) private {
         (bool sent,) = account.call{value: amount}("");
         if (!sent) revert FederationTransferFailed();
-    }
-
-    function _genesis() internal view returns (bytes32 digest, bytes32 cid) {
-        return (_genesisDigest, _genesisCid);
     }
 
     /// @dev The sender's index; only a founder that has enrolled is a member, and a slashed one is not heard.

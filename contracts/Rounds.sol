@@ -37,12 +37,10 @@ abstract contract Rounds is Membership {
         uint8 closer;
         uint64 openers;
         bytes32 aggregateRoot;
-        bytes32 aggregateCid;
         bytes32 openings;
         bytes32 keySumRoot;
         bytes32 resultRoot;
         bytes32 modelDigest;
-        bytes32 modelCid;
     }
 
     // These two share a word with the bitmaps of Membership.sol.
@@ -63,7 +61,7 @@ abstract contract Rounds is Membership {
         bytes32 ciphertextCid,
         bytes32 sharesCid
     ) external {
-        (uint8 index, Attempt memory live) = _admit(round, attempt, Phase.Training, Phase.Training);
+        (uint8 index, Attempt memory live,) = _admit(round, attempt, Phase.Training, Phase.Training);
         if (commitment == 0 || ciphertextCid == 0 || sharesCid == 0) revert FederationEmptyDigest();
         if (live.committed & _bit(index) != 0) revert FederationAlreadyCommitted();
 
@@ -77,7 +75,7 @@ abstract contract Rounds is Membership {
 
     /// @inheritdoc IFederation
     function postReceipt(uint32 round, uint32 attempt, uint128 whole) external {
-        (uint8 index, Attempt memory live) = _admit(round, attempt, Phase.Receipts, Phase.Receipts);
+        (uint8 index, Attempt memory live,) = _admit(round, attempt, Phase.Receipts, Phase.Receipts);
         Statements storage said = _statements[round][attempt];
         if (said.received & _bit(index) != 0) revert FederationAlreadyPosted();
         if (whole & ~uint128(live.committed) != 0) revert FederationUnknownUpdates(whole & ~uint128(live.committed));
@@ -97,9 +95,10 @@ abstract contract Rounds is Membership {
         bytes32 root,
         bytes32 cid
     ) external {
-        (uint8 index, Attempt memory live) = _admit(round, attempt, Phase.Aggregating, Phase.Aggregating);
+        (uint8 index, Attempt memory live, uint256 receipts) =
+            _admit(round, attempt, Phase.Aggregating, Phase.Aggregating);
         _checkGroup(group);
-        uint8 expected = _aggregatorOf(live);
+        uint8 expected = _aggregatorOf(live, receipts);
         if (index != expected) revert FederationNotAggregator(expected);
         if (root == 0 || cid == 0) revert FederationEmptyDigest();
         _checkParticipants(live, participants);
@@ -109,13 +108,12 @@ abstract contract Rounds is Membership {
         locked.participants = uint64(participants);
         locked.aggregator = index;
         locked.aggregateRoot = root;
-        locked.aggregateCid = cid;
         emit AggregateCommitted(round, attempt, group, index, participants, root, cid);
     }
 
     /// @inheritdoc IFederation
     function publishOpening(uint32 round, uint32 attempt, uint16 group, bytes32 root, bytes32 cid) external {
-        (uint8 index,) = _admit(round, attempt, Phase.Opening, Phase.Closing);
+        (uint8 index,,) = _admit(round, attempt, Phase.Opening, Phase.Closing);
         _checkGroup(group);
         if (root == 0 || cid == 0) revert FederationEmptyDigest();
         Group storage locked = _groups[round][group];
@@ -137,7 +135,7 @@ abstract contract Rounds is Membership {
         bytes32 modelDigest,
         bytes32 modelCid
     ) external {
-        (uint8 index,) = _admit(round, attempt, Phase.Closing, Phase.Closing);
+        (uint8 index,,) = _admit(round, attempt, Phase.Closing, Phase.Closing);
         _checkGroup(group);
         if (keySumRoot == 0 || resultRoot == 0 || modelDigest == 0 || modelCid == 0) revert FederationEmptyDigest();
         Group storage locked = _groups[round][group];
@@ -150,7 +148,6 @@ abstract contract Rounds is Membership {
         locked.keySumRoot = keySumRoot;
         locked.resultRoot = resultRoot;
         locked.modelDigest = modelDigest;
-        locked.modelCid = modelCid;
         _begin(round + 1);
         emit ResultCommitted(round, attempt, group, index, openers, keySumRoot, resultRoot, modelDigest, modelCid);
     }
@@ -165,7 +162,6 @@ abstract contract Rounds is Membership {
 
         locked.aggregator = index;
         locked.aggregateRoot = root;
-        locked.aggregateCid = cid;
         emit AggregateRestated(round, _attempts[round].attempt, group, index, root, cid);
     }
 
@@ -192,7 +188,8 @@ abstract contract Rounds is Membership {
     /// @inheritdoc IFederation
     function roundAt(uint32 round) external view returns (RoundView memory) {
         if (round == 0 || round > _round) revert FederationWrongRound(_round);
-        Attempt memory attempt = round < _round ? _attempts[round] : _liveAttempt();
+        Attempt memory attempt = _attempts[round];
+        if (round == _round) (attempt,,) = _liveAttempt();
         Statements storage said = _statements[round][attempt.attempt];
         Group storage locked = _groups[round][0];
         return RoundView({
@@ -211,9 +208,9 @@ abstract contract Rounds is Membership {
 
     /// @inheritdoc IFederation
     function aggregatorNow() external view returns (uint8) {
-        if (_startOfRun() == 0) revert FederationWrongPhase(Phase.Enrolling);
-        Attempt memory live = _liveAttempt();
-        return live.locked ? _groups[_round][0].aggregator : _aggregatorOf(live);
+        if (!_hasBegun()) revert FederationWrongPhase(Phase.Enrolling);
+        (Attempt memory live,, uint256 receipts) = _liveAttempt();
+        return live.locked ? _groups[_round][0].aggregator : _aggregatorOf(live, receipts);
     }
 
     /// @inheritdoc IFederation
@@ -231,9 +228,9 @@ abstract contract Rounds is Membership {
 
     /// @inheritdoc IFederation
     function aggregateOf(uint32 round, uint16 group) external view returns (Aggregate memory) {
-        if (round > _round) return Aggregate(0, 0, 0, 0);
+        if (round > _round) return Aggregate(0, 0, 0);
         Group storage locked = _groups[round][group];
-        return Aggregate(locked.aggregator, locked.participants, locked.aggregateRoot, locked.aggregateCid);
+        return Aggregate(locked.aggregator, locked.participants, locked.aggregateRoot);
     }
 
     /// @inheritdoc IFederation
@@ -243,26 +240,25 @@ abstract contract Rounds is Membership {
 
     /// @inheritdoc IFederation
     function resultOf(uint32 round, uint16 group) external view returns (Result memory) {
-        if (round >= _round) return Result(0, 0, 0, 0, 0, 0);
+        if (round >= _round) return Result(0, 0, 0, 0, 0);
         Group storage locked = _groups[round][group];
         return Result({
             member: locked.closer,
             openers: locked.openers,
             keySumRoot: locked.keySumRoot,
             resultRoot: locked.resultRoot,
-            modelDigest: locked.modelDigest,
-            modelCid: locked.modelCid
+            modelDigest: locked.modelDigest
         });
     }
 
     /// @inheritdoc IFederation
-    function model() external view returns (bytes32 digest, bytes32 cid) {
+    function model() external view returns (bytes32) {
         return _modelBefore(_round);
     }
 
     /// @inheritdoc IFederation
     function phaseOf(uint32 round) public view override returns (Phase) {
-        (Phase phase,) = _phaseOf(round);
+        (Phase phase,,) = _phaseOf(round);
         return phase;
     }
 
@@ -273,12 +269,12 @@ abstract contract Rounds is Membership {
     function _admit(uint32 round, uint32 attempt, Phase first, Phase last)
         private
         view
-        returns (uint8 index, Attempt memory live)
+        returns (uint8 index, Attempt memory live, uint256 receipts)
     {
         index = _memberIndex(msg.sender);
         if (round != _round) revert FederationWrongRound(_round);
         Phase phase;
-        (phase, live) = _phaseOf(round);
+        (phase, live, receipts) = _phaseOf(round);
         if (phase < first || phase > last) revert FederationWrongPhase(phase);
         if (attempt != live.attempt) revert FederationWrongAttempt(live.attempt);
     }
@@ -309,7 +305,7 @@ abstract contract Rounds is Membership {
 
     /// @dev Whoever makes a statement, or judges one, does so while there is something at stake.
     function _checkBondsHeld() internal view {
-        if (_startOfRun() == 0) revert FederationNoStatement();
+        if (!_hasBegun()) revert FederationNoStatement();
         uint256 until = _bondFreeAt();
         if (block.timestamp >= until) revert FederationChallengeOver(until);
     }
@@ -333,17 +329,16 @@ abstract contract Rounds is Membership {
     }
 
     /// @dev The model that members train from in `round`, which is not forgotten.
-    function _modelBefore(uint32 round) internal view returns (bytes32 digest, bytes32 cid) {
-        if (round == 1) return _genesis();
-        Group storage locked = _groups[round - 1][0];
-        return (locked.modelDigest, locked.modelCid);
+    function _modelBefore(uint32 round) internal view returns (bytes32) {
+        return round == 1 ? _genesisDigest : _groups[round - 1][0].modelDigest;
     }
 
     /// @dev The results from `round` on fall; later rounds are forgotten. What they held is cleared when they begin again: no loop
     /// over rounds, so that no run is too long to be rolled back.
     function _rollBack(uint32 round) internal {
         // Members may have prepared statements for the live attempt: it is not begun again on another model.
-        _attempts[_round].attempt = _liveAttempt().attempt;
+        (Attempt memory live,,) = _liveAttempt();
+        _attempts[_round].attempt = live.attempt;
         _round = round;
     }
 
@@ -360,33 +355,35 @@ abstract contract Rounds is Membership {
 
     // ---------------------------------------------------------------- derivations (twin: fedchain/protocol/phase.py)
 
-    /// @dev The phase of `round` now; and the live attempt, which whoever asks to speak needs too.
-    function _phaseOf(uint32 round) private view returns (Phase, Attempt memory attempt) {
-        if (_startOfRun() == 0) return (Phase.Enrolling, attempt);
-        if (round < _round) return (Phase.Closed, attempt);
-        if (_isFinished()) return (Phase.Finished, attempt);
-        if (round > _round) return (Phase.Pending, attempt);
-        attempt = _liveAttempt();
+    /// @dev The phase of `round` now; and the live attempt and its receipts' end, which whoever asks to speak needs too.
+    function _phaseOf(uint32 round) private view returns (Phase, Attempt memory attempt, uint256 receipts) {
+        if (!_hasBegun()) return (Phase.Enrolling, attempt, 0);
+        if (round < _round) return (Phase.Closed, attempt, 0);
+        uint256 training;
+        (attempt, training, receipts) = _liveAttempt();
+        if (_isFinished(attempt)) return (Phase.Finished, attempt, receipts);
+        if (round > _round) return (Phase.Pending, attempt, receipts);
         if (attempt.locked) {
             bool enough = _sizeOf(_groups[round][0].opened) >= _threshold;
-            return (enough ? Phase.Closing : Phase.Opening, attempt);
+            return (enough ? Phase.Closing : Phase.Opening, attempt, receipts);
         }
-        if (_trainingEnd(attempt) == 0) return (Phase.Training, attempt);
-        if (_receiptsEnd(attempt) == 0) return (Phase.Receipts, attempt);
-        return (Phase.Aggregating, attempt);
+        if (training == 0) return (Phase.Training, attempt, receipts);
+        if (receipts == 0) return (Phase.Receipts, attempt, receipts);
+        return (Phase.Aggregating, attempt, receipts);
     }
 
-    /// @dev All rounds are closed, or at least t members voted that the target is met, or too few are left.
-    function _isFinished() private view returns (bool) {
-        return _round > _rounds || _sizeOf(_attempts[_round].stopVotes) >= _threshold || _areTooFew();
+    /// @dev All rounds are closed, or at least t members voted that the target is met, or too few are left. Of the current round's
+    /// attempts, any will do: each has its votes.
+    function _isFinished(Attempt memory attempt) private view returns (bool) {
+        return _round > _rounds || _sizeOf(attempt.stopVotes) >= _threshold || _areTooFew(attempt.locked);
     }
 
     /// @dev Too few members are heard to lock a set, or, if one is locked, to open it or to close the round. Else slashing could
     /// leave a run that never ends, and bonds that are never free.
-    function _areTooFew() private view returns (bool) {
+    function _areTooFew(bool locked) private view returns (bool) {
         uint256 heard = _heard();
         if (_sizeOf(heard) >= minParticipants()) return false;
-        if (!_attempts[_round].locked) return true;
+        if (!locked) return true;
         return heard == 0 || _sizeOf(heard | _groups[_round][0].opened) < _threshold;
     }
 
@@ -394,6 +391,11 @@ abstract contract Rounds is Membership {
     function _startOfRun() private view returns (uint256) {
         uint256 deadline = _foundedAt + _enrolWindow;
         return _end(_sizeOf(enrolled()), _founderCount, minParticipants(), _lastEnrolment(), deadline);
+    }
+
+    /// @dev Whether the run has begun: a later round shows it at once.
+    function _hasBegun() private view returns (bool) {
+        return _round > 1 || _startOfRun() != 0;
     }
 
     /// @dev When training ended (P1): all members committed, or the deadline passed with at least max(3, t+1).
@@ -404,8 +406,7 @@ abstract contract Rounds is Membership {
     }
 
     /// @dev When the receipts were in (P2): all members posted, or the deadline passed with at least t.
-    function _receiptsEnd(Attempt memory attempt) private view returns (uint256) {
-        uint256 training = _trainingEnd(attempt);
+    function _receiptsEnd(Attempt memory attempt, uint256 training) private view returns (uint256) {
         if (training == 0) return 0;
         uint256 deadline = training + _receiptWindow;
         Statements storage said = _statements[_round][attempt.attempt];
@@ -415,36 +416,41 @@ abstract contract Rounds is Membership {
     /// @dev The attempt under way: time voids an attempt without anyone's transaction; it starts at 0 while enrolling.
     /// An attempt is void when its training window passes with too few updates (P1), or when every member in the rotation
     /// let its turn to aggregate pass (P3). The next attempt begins at that very moment, with nothing in it. An attempt with a
-    /// locked set is never void.
-    function _liveAttempt() private view returns (Attempt memory attempt) {
-        uint256 start = _startOfRun();
-        if (start == 0) return attempt;
+    /// locked set is never void. With it, computed once: when its training ended, and when its receipts were in.
+    function _liveAttempt() private view returns (Attempt memory attempt, uint256 training, uint256 receipts) {
         attempt = _attempts[_round];
-        if (attempt.locked) return attempt;
-        if (attempt.startedAt == 0) attempt.startedAt = uint40(start);
+        if (attempt.locked) return (attempt, 0, 0);
+        if (attempt.startedAt == 0) {
+            uint256 start = _startOfRun();
+            if (start == 0) return (attempt, 0, 0);
+            attempt.startedAt = uint40(start);
+        }
         uint256 window = _trainingWindow;
-        uint256 receipts = _receiptsEnd(attempt);
+        training = _trainingEnd(attempt);
+        receipts = _receiptsEnd(attempt, training);
         if (receipts != 0) {
             uint256 exhausted = receipts + _sizeOf(standing()) * _aggregateWindow;
-            if (block.timestamp >= exhausted) _renew(attempt, 1, exhausted);
+            if (block.timestamp >= exhausted) {
+                _renew(attempt, 1, exhausted);
+                (training, receipts) = (0, 0);
+            }
         }
-        if (_trainingEnd(attempt) == 0 && block.timestamp >= attempt.startedAt + window) {
+        if (training == 0 && block.timestamp >= attempt.startedAt + window) {
             uint256 missed = (block.timestamp - attempt.startedAt) / window;
             _renew(attempt, missed, attempt.startedAt + missed * window);
         }
     }
 
     /// @dev How many aggregators have let their window pass (P3), from 0; meaningful once the receipts are in.
-    function _turnOf(Attempt memory attempt) private view returns (uint256) {
-        uint256 receipts = _receiptsEnd(attempt);
+    function _turnOf(uint256 receipts) private view returns (uint256) {
         if (receipts == 0) return 0;
         return (block.timestamp - receipts) / _aggregateWindow;
     }
 
     /// @dev Whose turn it is to aggregate (P3): round-robin over those who count, moving on as windows pass.
-    function _aggregatorOf(Attempt memory attempt) private view returns (uint8) {
+    function _aggregatorOf(Attempt memory attempt, uint256 receipts) private view returns (uint8) {
         uint256 order = standing();
-        uint256 place = (uint256(_round) - 1 + attempt.attempt + _turnOf(attempt)) % _sizeOf(order);
+        uint256 place = (uint256(_round) - 1 + attempt.attempt + _turnOf(receipts)) % _sizeOf(order);
         for (; place != 0; place--) order &= order - 1; // drop the lowest member
         return uint8(_sizeOf((order & ~(order - 1)) - 1));
     }
@@ -471,16 +477,16 @@ abstract contract Rounds is Membership {
 
     /// @inheritdoc Membership
     function _bondFreeAt() internal view override returns (uint256) {
-        if (_startOfRun() == 0) return _foundedAt + _enrolWindow + _challengeWindow;
-        if (!_isFinished()) return type(uint256).max;
-        return _finishedAt() + _challengeWindow;
+        if (!_hasBegun()) return _foundedAt + _enrolWindow + _challengeWindow;
+        Attempt memory newest = _attempts[_round];
+        if (!_isFinished(newest)) return type(uint256).max;
+        return _finishedAt(newest) + _challengeWindow;
     }
 
     /// @dev When the run ended, if it has.
-    function _finishedAt() private view returns (uint256) {
-        uint256 begun = _attempts[_round].startedAt;
-        if (_round > _rounds) return begun;
-        if (_sizeOf(_attempts[_round].stopVotes) >= _threshold) return _lastVoteAt;
-        return begun > _lastSlash() ? begun : _lastSlash();
+    function _finishedAt(Attempt memory newest) private view returns (uint256) {
+        if (_round > _rounds) return newest.startedAt;
+        if (_sizeOf(newest.stopVotes) >= _threshold) return _lastVoteAt;
+        return newest.startedAt > _lastSlash() ? newest.startedAt : _lastSlash();
     }
 }

@@ -247,7 +247,7 @@ class History:
             questions += [("roundAt", state.round), ("aggregatorNow",)]
         member = self.chosen.randrange(len(state.founders))
         standing = [("currentRound",), ("enrolled",), ("model",), ("memberAt", member)]
-        current, enrolled, (model_digest, _), seen, *answers = self.federation.call_all([*standing, *questions], at)
+        current, enrolled, model_digest, seen, *answers = self.federation.call_all([*standing, *questions], at)
         assert (current, enrolled, model_digest) == (state.round, state.enrolled, state.model_digest)
         assert (seen["enrolled"], seen["withdrawn"]) == (member in state.members, bool(state.withdrawn >> member & 1))
         assert [Phase(phase) for phase in answers[:3]] == [phase_of(state, round, at) for round in rounds], at

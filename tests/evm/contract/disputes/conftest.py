@@ -95,7 +95,7 @@ class Play:
         self.members = range(len(federation.founders))
         self.participants = [i for i in self.members if i not in set(out)]
         self.bitmap = sum(1 << i for i in self.participants)
-        model = Digest(federation.call("model")[0])
+        model = Digest(federation.call("model"))
         self.context = RoundContext(federation.chain.chain_id, Address(federation.address), round, attempt, model)
         self.uploads, self.shares = dealt(self.context, tuple(federation.founders), self.threshold, self.d)
         self.updates = {i: Tree(unpack_residues(u.ciphertext[HEADER_BYTES:])) for i, u in self.uploads.items()}
