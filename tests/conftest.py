@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -25,3 +26,9 @@ def load(name: str) -> ModuleType:
 def evidence_cases() -> ModuleType:
     """Random challenges whose truth is known (`evidence_cases.py`)."""
     return load("evidence_cases")
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Any:
+    """One round of the walkthrough, kept at every phase, and peers that act on it (`stage.py`)."""
+    return load("stage").Stage(tmp_path)

@@ -36,7 +36,7 @@ class _Part:
 
 def check_uploads(subject: Subject) -> dict[Index, Upload]:
     """Every committed upload, fetched and checked; then the receipts that vouched for them."""
-    d, n, threshold = subject.state.terms.model_size, len(subject.state.members), subject.state.terms.threshold
+    d, n, threshold = subject.state.terms.model_size, len(subject.attempt.order), subject.state.terms.threshold
     commits = subject.attempt.commits.values()
     subject.shelf.fetch(
         [(commit.ciphertext_cid, ciphertext_size(d)) for commit in commits]
@@ -53,7 +53,7 @@ def check_uploads(subject: Subject) -> dict[Index, Upload]:
 def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
     index, terms = commit.index, subject.state.terms
     author = subject.name(index)
-    keys = {i: member.encryption_key for i, member in sorted(subject.state.members.items())}
+    keys = subject.state.encryption_keys(subject.attempt)
     ciphertext = _check_part(
         subject,
         index,

@@ -25,10 +25,21 @@ from ..protocol.actions import (
     Enrol,
     PostReceipt,
     PublishOpening,
+    RestateAggregate,
     VoteToStop,
     WithdrawBond,
+    WithdrawReward,
 )
 from ..protocol.cid import digest_of_cid
+from ..protocol.evidence import (
+    Challenge,
+    ChallengeAggregate,
+    ChallengeEquivocation,
+    ChallengeKeySum,
+    ChallengeResidue,
+    ChallengeResult,
+    Line,
+)
 from ..protocol.ids import Address
 from .account import ChainAccount
 from .artifacts import load_artifact
@@ -148,6 +159,36 @@ class VolatileJournal:
         return tuple(raw for promised, raw in sorted(self._promised.values()) if promised >= nonce)
 
 
+def challenge_call_of(challenge: Challenge) -> tuple[str, Sequence[Any]]:
+    """The contract's function and its arguments for a challenge."""
+    match challenge:
+        case ChallengeAggregate():
+            place = challenge.round, challenge.group, challenge.leaf
+            return "challengeAggregate", (*place, _lines(challenge.commits), list(challenge.proofs))
+        case ChallengeKeySum():
+            place = challenge.round, challenge.group, challenge.leaf
+            return "challengeKeySum", (*place, _lines(challenge.openings), list(challenge.proofs))
+        case ChallengeResult():
+            place = challenge.round, challenge.group, challenge.coefficient
+            evidence = challenge.key_sum, _lines(challenge.commits), list(challenge.proofs)
+            return "challengeResult", (*place, *evidence)
+        case ChallengeResidue():
+            where = challenge.round, challenge.attempt, challenge.index, challenge.leaf
+            return "challengeResidue", (*where, _lines(challenge.commits), list(challenge.proof))
+        case ChallengeEquivocation():
+            first, second = (
+                (said.round, said.attempt, said.group, said.participants, said.root)
+                for said in (challenge.first, challenge.second)
+            )
+            return "challengeEquivocation", (first, challenge.first_signature, second, challenge.second_signature)
+        case _:
+            assert_never(challenge)
+
+
+def _lines(lines: Sequence[Line]) -> list[tuple[int, bytes]]:
+    return [(line.index, line.word) for line in lines]
+
+
 def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
     """The contract's function, its arguments and the wei sent along, for an action."""
     match action:
@@ -173,5 +214,13 @@ def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
             return "voteToStop", (action.round,), 0
         case WithdrawBond():
             return "withdrawBond", (), 0
+        case RestateAggregate():
+            return "restateAggregate", (action.round, action.group, action.root, digest_of_cid(action.cid)), 0
+        case WithdrawReward():
+            return "withdrawReward", (), 0
+        case (
+            ChallengeAggregate() | ChallengeKeySum() | ChallengeResult() | ChallengeResidue() | ChallengeEquivocation()
+        ):
+            return *challenge_call_of(action), 0
         case _:
             assert_never(action)

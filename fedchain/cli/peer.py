@@ -36,6 +36,9 @@ def run(
     engine: Annotated[str, typer.Option(help="Who sums and decrypts: tenseal or numpy.")] = "tenseal",
     confirmations: Annotated[int, typer.Option(min=0, help="Blocks to wait before the chain is believed.")] = 0,
     poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks at the chain.")] = 0.5,
+    challenge: Annotated[
+        bool, typer.Option("--challenge/--no-challenge", help="Take wrong sums and results to the contract.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the log to the work folder only.")] = False,
 ) -> None:
     """Work for a federation until its run is finished: train, encrypt, vouch, sum, open, close.
@@ -97,6 +100,7 @@ def run(
             seed=seed if seed is not None else fresh_seed(),
             engine=cast(Literal["numpy", "tenseal"], engine),
             log=log,
+            challenge=challenge,
             poll_s=poll_s,
         )
         log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())

@@ -1,54 +1,33 @@
 """The aggregator (P3, P5): sums the ciphertexts when its turn comes, and closes the round once the sum is open.
 
 Duties: in its turn, choose the largest participant set the receipts allow, post the homomorphic sum and so lock
-the set; once t openings are published, decode the sum, make the new global model and, in its turn to close, post it.
-Deadlines: the aggregate window, after which the next member in the rotation takes over; closing takes turns likewise.
-Refusals: it posts no set that the rules forbid, and trusts no posted result: every peer decodes every round itself, and
-stops with the offender's name when the chain holds another model.
+the set; post a refuted sum anew; once t openings are published, decode the sum, make the new global model and, in its
+turn to close, post it, also in a round that is open again because its result fell.
+Deadlines: the aggregate window, after which the next member in the rotation takes over; the rest takes turns likewise.
+Refusals: it posts no set that the rules forbid, and nothing that it has not computed itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
-from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable, WorldError
-from ..protocol.actions import CommitAggregate, CommitResult
-from ..protocol.arithmetic import average, counted_weights, next_model
-from ..protocol.events import OpeningPublished
-from ..protocol.ids import Bitmap, Digest, Index, bitmap_of, members_of, size_of
-from ..protocol.model import assemble, flatten, model_digest
+from ..protocol.actions import CommitAggregate, CommitResult, RestateAggregate
+from ..protocol.ids import bitmap_of
 from ..protocol.participants import check_participants, choose_participants
 from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of
 from ..protocol.state import Attempt, FederationState
 from .context import GROUP, PeerContext
 from .crash import crash_point
+from .decoder import Decoder
 from .holdings import Holdings
-
-_TRIES_TO_READ = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What this peer decoded from a round: the opened sum and the model that follows from it."""
-
-    opened: Opened
-    model: bytes
-    digest: Digest
+from .turns import turn_at
 
 
 class Aggregator:
     """One peer's duties to the sum and the model."""
 
-    def __init__(self, context: PeerContext, holdings: Holdings) -> None:
+    def __init__(self, context: PeerContext, holdings: Holdings, decoder: Decoder) -> None:
         self._context = context
         self._holdings = holdings
-        self._sums: dict[tuple[int, int, Bitmap], Aggregate] = {}
-        self._outcomes: dict[int, Outcome] = {}
-        self._openings: dict[OpeningPublished, Opening] = {}
-        self._insufficient: tuple[OpeningPublished, ...] | None = None
-        self._judged: Attempt | None = None
-        self._unread = 0
+        self._decoder = decoder
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -58,8 +37,10 @@ class Aggregator:
         match phase_of(state, state.round, now):
             case Phase.AGGREGATING if aggregator_of(state, attempt, now) == self._context.me:
                 return self._aggregate(state, attempt)
+            case Phase.OPENING:
+                return self._restate(state, attempt, now)
             case Phase.CLOSING:
-                return self._close(state, attempt, now)
+                return self._restate(state, attempt, now) or self._close(state, attempt, now)
             case _:
                 return False
 
@@ -70,36 +51,49 @@ class Aggregator:
         if participants is None:
             return False
         check_participants(state, attempt, participants, offender=context.address)
-        aggregate = self._sum(attempt, participants)
+        aggregate = self._decoder.sum(attempt, participants)
         if aggregate is None:
             return False
         crash_point("before-aggregate", round)
         with context.meter.step("aggregate"):
             cid = context.store.put(aggregate.pack())
-            context.sender.submit(
-                f"aggregate/{round}/{attempt.attempt}/{GROUP}",
-                CommitAggregate(
-                    round=round,
-                    attempt=attempt.attempt,
-                    group=GROUP,
-                    participants=participants,
-                    root=aggregate.root(),
-                    cid=cid,
-                ),
-            )
+            action = CommitAggregate(round, attempt.attempt, GROUP, participants, aggregate.root(), cid)
+            context.sender.submit(context.duty("aggregate", attempt), action)
         context.log.info("aggregate committed", round=round, participants=f"{participants:b}")
         crash_point("after-aggregate", round)
         return True
 
+    def _restate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        """Post the sum anew after the posted one was refuted, in turns that begin with the member after its author."""
+        context, locked = self._context, attempt.aggregate
+        if locked is None or attempt.posted_sum is not None:
+            return False
+        author = attempt.refuted_sums[-1].index
+        if now < turn_at(state, attempt, context.me, since=attempt.sum_fell_at, first=author):
+            return False
+        self._holdings.examine(state, attempt)
+        aggregate = self._decoder.sum(attempt, locked.participants)
+        if aggregate is None:
+            return False
+        with context.meter.step("aggregate"):
+            cid = context.store.put(aggregate.pack())
+            key = context.duty("restate", attempt, len(attempt.refuted_sums))
+            context.sender.submit(key, RestateAggregate(attempt.round, GROUP, aggregate.root(), cid))
+        context.log.info("aggregate restated", round=attempt.round)
+        return True
+
     def _close(self, state: FederationState, attempt: Attempt, now: int) -> bool:
-        context, round = self._context, attempt.round
-        outcome = self._outcomes.get(round) or self._decode(state, attempt)
-        if outcome is None or now < self._my_turn_to_close(state, attempt):
+        context, round, locked = self._context, attempt.round, attempt.aggregate
+        assert locked is not None
+        outcome = self._decoder.outcome(state, attempt)
+        enough = sorted(opening.at for opening in attempt.openings.values())[state.terms.threshold - 1]
+        since = max(enough, attempt.reopened_at)
+        if outcome is None or now < turn_at(state, attempt, context.me, since=since, first=locked.index):
             return False
         crash_point("before-result", round)
         with context.meter.step("close"):
             context.sender.submit(
-                f"result/{round}/{attempt.attempt}/{GROUP}",
+                context.duty("result", attempt, len(attempt.refuted_results)),
                 CommitResult(
                     round=round,
                     attempt=attempt.attempt,
@@ -114,139 +108,4 @@ class Aggregator:
             )
         context.log.info("result committed", round=round, model=outcome.digest.hex())
         crash_point("after-result", round)
-        return True
-
-    def _decode(self, state: FederationState, attempt: Attempt) -> Outcome | None:
-        """Open the sum with the openings on chain and make the new model; None until they suffice.
-
-        The sum is this peer's own: a wrong aggregate on chain is logged, and changes nothing (P3).
-        """
-        context, locked = self._context, attempt.aggregate
-        assert locked is not None
-        self._holdings.examine(state, attempt)
-        aggregate = self._sum(attempt, locked.participants)
-        if aggregate is None:
-            return None
-        with context.meter.step("close"):
-            openings = self._fetch_openings(state, attempt)
-            had = tuple(attempt.openings[index] for index in openings)
-            if had == self._insufficient:
-                return None
-            try:
-                opened = open_aggregate(
-                    aggregate,
-                    openings,
-                    threshold=context.terms.threshold,
-                    participants=size_of(locked.participants),
-                    context=context.round_context(state, attempt),
-                    d=context.terms.model_size,
-                    engine=context.engine,
-                )
-            except (NotEnoughOpenings, Fault) as error:
-                self._insufficient = had
-                context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
-                return None
-            if aggregate.root() != locked.root:
-                offender = state.members[locked.index].member
-                context.log.error("wrong aggregate on chain; going on with the right sum", offender=offender)
-            for index in opened.wrong:
-                context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
-            base = context.model(*state.base_model(attempt.round))
-            weights = counted_weights(state, context.charter.update)
-            mean = average(
-                opened.sums,
-                participants=size_of(locked.participants),
-                total_weight=sum(weights[index] for index in members_of(locked.participants)),
-                max_weight=max(weights.values()),
-                settings=context.charter.update,
-            )
-            model = assemble(context.layout(), next_model(flatten(base), mean))
-        outcome = Outcome(opened=opened, model=model, digest=model_digest(model))
-        context.keep_model(model)
-        self._outcomes = {attempt.round: outcome}
-        return outcome
-
-    def _fetch_openings(self, state: FederationState, attempt: Attempt) -> dict[Index, Opening]:
-        """The published openings that can be had and are what their authors committed to."""
-        context, openings = self._context, {}
-        for index, published in sorted(attempt.openings.items()):
-            author = state.members[index].member
-            if published not in self._openings:
-                try:
-                    content = context.store.get(published.cid, OPENING_BYTES)
-                    opening = Opening.parse(content, offender=author, round=attempt.round)
-                    if opening.root() != published.root:
-                        raise Fault(
-                            "opening root",
-                            offender=author,
-                            round=attempt.round,
-                            expected=published.root.hex(),
-                            got=opening.root().hex(),
-                        )
-                except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
-                    context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
-                    continue
-                self._openings[published] = opening
-            openings[index] = self._openings[published]
-        return openings
-
-    def _sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
-        """The homomorphic sum over a set; None while this peer does not hold every update of it."""
-        key = (attempt.round, attempt.attempt, participants)
-        if key not in self._sums:
-            holdings = [self._holdings.of(attempt, index) for index in members_of(participants)]
-            paths = [holding.ciphertext for holding in holdings if holding is not None]
-            if len(paths) < len(holdings):
-                return None
-            with self._context.meter.step("aggregate"):
-                aggregate = sum_ciphertexts(paths, self._context.terms.model_size, engine=self._context.engine)
-            self._sums = {key: aggregate}
-        return self._sums[key]
-
-    def _my_turn_to_close(self, state: FederationState, attempt: Attempt) -> int:
-        """When this member may post the result: at once for the aggregator, a window later for the next, and so on.
-
-        The contract takes a result from any member; taking turns only saves everyone gas.
-        """
-        order, locked = state.order, attempt.aggregate
-        assert locked is not None
-        steps = (order.index(self._context.me) - order.index(locked.index)) % len(order)
-        enough = sorted(opening.at for opening in attempt.openings.values())[state.terms.threshold - 1]
-        return enough + steps * state.terms.aggregate_window_s
-
-    def check_closed(self, state: FederationState) -> bool:
-        """Compare the rounds that closed with what this peer decodes (P5); whether the newest is settled.
-
-        A peer that starts begins with the newest closed round, and after a reorganisation with the newest again. One
-        whose objects cannot be had, asked for several times, is let go with an error in the log: an audit can still
-        judge it. Raises Fault with the author's name.
-        """
-        newest = len(state.closed)
-        if self._judged is None or state.closed.get(self._judged.round) != self._judged:
-            self._judged = state.closed.get(newest - 1)
-        while (self._judged.round if self._judged is not None else 0) < newest:
-            round = self._judged.round + 1 if self._judged is not None else 1
-            attempt = state.closed[round]
-            result = attempt.result
-            assert result is not None
-            try:
-                outcome = self._outcomes.get(round) or self._decode(state, attempt)
-            except WorldError as error:
-                self._context.log.warning("a closed round cannot be read yet", round=round, reason=str(error))
-                outcome = None
-            if outcome is None:
-                self._unread += 1
-                if self._unread < _TRIES_TO_READ:
-                    return False
-                self._context.log.error("a closed round goes unchecked: its objects cannot be had", round=round)
-            elif result.model_digest != outcome.digest:
-                raise Fault(
-                    "result: the model on chain is not the one the openings give",
-                    offender=state.members[result.index].member,
-                    round=round,
-                    expected=outcome.digest.hex(),
-                    got=result.model_digest.hex(),
-                )
-            self._judged, self._unread = attempt, 0
-            self._openings.clear()
         return True

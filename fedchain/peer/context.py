@@ -16,7 +16,7 @@ from ..protocol.charter import Charter
 from ..protocol.events import Terms
 from ..protocol.ids import Address, Cid, Digest, Index
 from ..protocol.model import ModelLayout, layout_of, model_bytes_bound, model_digest
-from ..protocol.state import Attempt, FederationState
+from ..protocol.state import Attempt
 from .journal import Journal
 from .meter import Meter
 
@@ -32,6 +32,7 @@ class PeerContext:
     """One peer's standing in one federation.
 
     `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
+    `challenge`: whether it takes wrong statements to the contract, or leaves that to others.
     """
 
     me: Index
@@ -49,6 +50,7 @@ class PeerContext:
     folder: Path
     seed: int
     engine: Literal["numpy", "tenseal"]
+    challenge: bool
     log: structlog.stdlib.BoundLogger
 
     @property
@@ -61,20 +63,24 @@ class PeerContext:
         """Where the global models are kept, one file a round."""
         return self.folder / "models"
 
-    def round_context(self, state: FederationState, attempt: Attempt) -> RoundContext:
+    def round_context(self, attempt: Attempt) -> RoundContext:
         """What the one-time keys and public polynomials of this attempt are bound to."""
-        base, _ = state.base_model(attempt.round)
         return RoundContext(
             chain_id=self.reader.chain_id,
             contract=self.reader.contract,
             round=attempt.round,
             attempt=attempt.attempt,
-            model_digest=base,
+            model_digest=attempt.base_digest,
         )
 
-    def encryption_keys(self, state: FederationState) -> dict[Index, bytes]:
-        """The X25519 key of every enrolled member: the shareholders."""
-        return {index: member.encryption_key for index, member in sorted(state.members.items())}
+    def base_model(self, attempt: Attempt) -> bytes:
+        """The model that members train from in this attempt."""
+        return self.model(attempt.base_digest, attempt.base_cid)
+
+    def duty(self, name: str, attempt: Attempt, fallen: int = 0) -> str:
+        """The name under which a duty's one transaction is journalled; `fallen`: how often it fell and is due again."""
+        key = f"{name}/{attempt.round}/{attempt.attempt}/{GROUP}"
+        return f"{key}/{fallen}" if fallen else key
 
     def model(self, digest: Digest, cid: Cid) -> bytes:
         """A global model by the digest that the chain holds: from disk, or fetched, verified and kept.

@@ -11,21 +11,31 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..crypto import check_ciphertext, check_shares, ciphertext_size, open_share, shares_size
-from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..crypto import CommittedUpload, check_ciphertext, check_shares, ciphertext_size, open_share, shares_size
+from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, StoreUnreachable
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
-from ..protocol.ids import Bitmap, Cid, Index, bitmap_of
+from ..protocol.ids import Bitmap, Cid, Index, Root, bitmap_of, members_of
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One update that is whole for this peer: its ciphertext on disk, and this peer's share of its one-time key."""
+    """One update that is what was committed to: its ciphertext on disk, and this peer's share of its one-time key.
+
+    `share` is None where the dealer gave this peer a wrong one: then the update is not whole for it, and counts all the
+    same if enough others hold it to be.
+    """
 
     ciphertext: Path
-    share: npt.NDArray[np.uint16]
+    shares_root: Root
+    share: npt.NDArray[np.uint16] | None
+
+    @property
+    def upload(self) -> CommittedUpload:
+        """What evidence is made from."""
+        return CommittedUpload(self.ciphertext, self.shares_root)
 
 
 class Holdings:
@@ -33,21 +43,23 @@ class Holdings:
 
     def __init__(self, context: PeerContext) -> None:
         self._context = context
-        self._whole: dict[UpdateCommitted, Holding] = {}
+        self._held: dict[UpdateCommitted, Holding] = {}
         self._refused: dict[UpdateCommitted, str] = {}
+        self.malformed: dict[UpdateCommitted, CommittedUpload] = {}
+        """Updates with a residue that no member may commit to, as evidence of it (R4)."""
 
     def examine(self, state: FederationState, attempt: Attempt) -> None:
         """Fetch and check every committed update not yet examined.
 
         A fault of the dealer is final; a missing object is asked for again at the next call.
         """
-        unseen = [c for c in attempt.commits.values() if c not in self._whole and c not in self._refused]
+        unseen = [c for c in attempt.commits.values() if c not in self._held and c not in self._refused]
         if not unseen:
             return
         with ThreadPoolExecutor(max_workers=4) as pool:
             for commit, outcome in zip(unseen, pool.map(lambda c: self._try(state, attempt, c), unseen), strict=True):
                 if isinstance(outcome, Holding):
-                    self._whole[commit] = outcome
+                    self._held[commit] = outcome
                 elif isinstance(outcome, Fault):
                     self._refused[commit] = str(outcome)
                     self._context.log.warning("update refused", member=int(commit.index), reason=str(outcome))
@@ -56,15 +68,23 @@ class Holdings:
 
     def whole(self, attempt: Attempt) -> Bitmap:
         """The updates of this attempt that are whole for this peer."""
-        return bitmap_of([index for index, commit in attempt.commits.items() if commit in self._whole])
+        held = {index: self._held.get(commit) for index, commit in attempt.commits.items()}
+        return bitmap_of([i for i, holding in held.items() if holding is not None and holding.share is not None])
 
     def complete(self, attempt: Attempt) -> bool:
         """Whether every committed update was examined with a final outcome."""
-        return all(c in self._whole or c in self._refused for c in attempt.commits.values())
+        return all(c in self._held or c in self._refused for c in attempt.commits.values())
 
     def of(self, attempt: Attempt, index: Index) -> Holding | None:
         """What this peer holds of one member's update."""
-        return self._whole.get(attempt.commits[index])
+        return self._held.get(attempt.commits[index])
+
+    def uploads(self, attempt: Attempt) -> dict[Index, CommittedUpload] | None:
+        """The participants' uploads, as evidence; None while this peer does not hold every one of them."""
+        assert attempt.aggregate is not None
+        members = members_of(attempt.aggregate.participants)
+        held = {index: holding.upload for index in members if (holding := self.of(attempt, index)) is not None}
+        return held if len(held) == len(members) else None
 
     def forget(self, state: FederationState, before_round: int) -> None:
         """Let the objects of rounds before `before_round` go, from disk and from the pins; models stay for ever.
@@ -78,7 +98,7 @@ class Holdings:
             for cid in _objects_of(state, round):
                 self._context.store.unpin(cid)
             shutil.rmtree(folder, ignore_errors=True)
-        for seen in (self._whole, self._refused):
+        for seen in (self._held, self._refused, self.malformed):
             for commit in [c for c in seen if c.round < before_round]:
                 del seen[commit]
 
@@ -94,15 +114,14 @@ class Holdings:
         """Fetch one update and check it whole: sizes, ranges, commitment, dealing, and this peer's own share."""
         context = self._context
         dealer = state.members[commit.index]
-        d, keys = context.terms.model_size, context.encryption_keys(state)
+        d, keys = context.terms.model_size, state.encryption_keys(attempt)
         threshold = context.terms.threshold
         path = context.objects / f"round-{commit.round:06d}" / commit.ciphertext_cid
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             context.store.get_file(commit.ciphertext_cid, ciphertext_size(d), path)
         shares = context.store.get(commit.shares_cid, shares_size(len(keys), threshold))
-        ciphertext_root = check_ciphertext(path, d, offender=dealer.member, round=commit.round)
-        round_context = context.round_context(state, attempt)
+        round_context = context.round_context(attempt)
         shares_root = check_shares(
             shares,
             round_context,
@@ -112,6 +131,11 @@ class Holdings:
             threshold=threshold,
             offender=dealer.member,
         )
+        try:
+            ciphertext_root = check_ciphertext(path, d, offender=dealer.member, round=commit.round)
+        except MalformedObject:
+            self.malformed[commit] = CommittedUpload(path, shares_root)
+            raise
         commitment = update_commitment(
             context.reader.chain_id,
             context.reader.contract,
@@ -129,28 +153,34 @@ class Holdings:
                 expected=commit.commitment.hex(),
                 got=commitment.hex(),
             )
-        share = open_share(
-            shares,
-            round_context,
-            dealer=commit.index,
-            dealer_address=dealer.member,
-            encryption_keys=keys,
-            threshold=threshold,
-            me=context.me,
-            private_key=context.encryption_private,
-        )
+        share = None
+        try:
+            share = open_share(
+                shares,
+                round_context,
+                dealer=commit.index,
+                dealer_address=dealer.member,
+                encryption_keys=keys,
+                threshold=threshold,
+                me=context.me,
+                private_key=context.encryption_private,
+            )
+        except Fault as fault:
+            context.log.warning("share refused", member=int(commit.index), reason=str(fault))
         context.store.pin(commit.ciphertext_cid)
         context.store.pin(commit.shares_cid)
-        return Holding(ciphertext=path, share=share)
+        return Holding(ciphertext=path, shares_root=shares_root, share=share)
 
 
 def _objects_of(state: FederationState, round: int) -> Iterator[Cid]:
-    """Every object of a closed round but the model: uploads, aggregate, openings; those of its void attempts too."""
-    for attempt in (*(a for a in state.voided if a.round == round), state.closed[round]):
+    """Every object of a closed round but the model; those of its void and forgotten attempts too."""
+    for attempt in (state.closed[round], *(a for a in (*state.voided, *state.forgotten) if a.round == round)):
         for commit in attempt.commits.values():
             yield commit.ciphertext_cid
             yield commit.shares_cid
-        if attempt.aggregate is not None:
-            yield attempt.aggregate.cid
+        if attempt.posted_sum is not None:
+            yield attempt.posted_sum.cid
         for opening in attempt.openings.values():
             yield opening.cid
+        if attempt.result is not None:
+            yield attempt.result.result_cid

@@ -52,7 +52,7 @@ class Journal:
         self._next_nonce = 0
         self._dealt: dict[tuple[int, int], Dealt] = {}
         self._receipts: dict[tuple[int, int], Bitmap] = {}
-        self._opened: dict[tuple[int, int], tuple[int, Bitmap]] = {}
+        self._opened: dict[tuple[int, int, str], tuple[int, Bitmap]] = {}
         for record in self._recover():
             self._take(record)
         self._file = path.open("ab")
@@ -124,19 +124,27 @@ class Journal:
         if known is None:
             self._write({"kind": "receipt", "round": round, "attempt": attempt, "whole": whole})
 
-    def promise_opening(self, round: int, attempt: int, group: int, participants: Bitmap) -> None:
-        """Record the one set that is ever opened in (round, group).
+    def promise_opening(self, round: int, attempt: int, group: int, base: Digest, participants: Bitmap) -> None:
+        """Record the one set that is ever opened in (round, group) of updates to the model `base`.
 
-        Raises PromiseRefused for any other set or attempt: the difference of two opened sums is a smaller sum (P4).
+        Raises PromiseRefused for any other set or attempt: the difference of two opened sums is a smaller sum (P4). A
+        round that begins again on another model has other updates.
         """
-        known = self._opened.get((round, group))
+        known = self._opened.get((round, group, base.hex()))
         if known is not None and known != (attempt, participants):
             raise PromiseRefused(
                 f"round {round} was opened for the set {known[1]:#b} of attempt {known[0]}; no other is ever opened"
             )
         if known is None:
             self._write(
-                {"kind": "opened", "round": round, "attempt": attempt, "group": group, "participants": participants}
+                {
+                    "kind": "opened",
+                    "round": round,
+                    "attempt": attempt,
+                    "group": group,
+                    "base": base.hex(),
+                    "participants": participants,
+                }
             )
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -163,7 +171,7 @@ class Journal:
                 self._receipts[record["round"], record["attempt"]] = Bitmap(record["whole"])
             case "opened":
                 set_opened = (record["attempt"], Bitmap(record["participants"]))
-                self._opened[record["round"], record["group"]] = set_opened
+                self._opened[record["round"], record["group"], record["base"]] = set_opened
             case kind:
                 raise UsageError(f"{self._path}: a record of unknown kind {kind!r}; was it written by a newer version?")
 

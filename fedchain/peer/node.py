@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import TransactionFailed, UsageError, WorldError
+from ..errors import Fault, TransactionFailed, UsageError, WorldError
 from ..protocol.ids import Cid
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from .aggregator import Aggregator
+from .challenger import Challenger
 from .context import PeerContext
+from .decoder import Decoder
 from .holdings import Holdings
 from .shareholder import Shareholder
 from .trainer import Trainer
@@ -33,8 +35,10 @@ class Node:
         self._watch = watch
         holdings = Holdings(context)
         self._holdings = holdings
-        self._aggregator = Aggregator(context, holdings)
-        self._roles = (Trainer(context), Shareholder(context, holdings), self._aggregator)
+        decoder = Decoder(context, holdings)
+        self._challenger = Challenger(context, holdings, decoder)
+        aggregator = Aggregator(context, holdings, decoder)
+        self._roles = (Trainer(context), Shareholder(context, holdings), self._challenger, aggregator)
         self._closed = -1
         self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keeper")
 
@@ -51,13 +55,13 @@ class Node:
                 now = self._context.reader.now()
                 if self._watch is not None:
                     self._watch(state, now)
-                if phase_of(state, state.round, now) is Phase.FINISHED and self._close_rounds(state):
+                settled = self._close_rounds(state, now)
+                if settled and phase_of(state, state.round, now) is Phase.FINISHED:
                     self._keeper.shutdown()
                     return state
-                if self.step(state, now):
-                    pause = self._poll_s
-                    continue
                 pause = self._poll_s
+                if settled and self.step(state, now):
+                    continue
             except TransactionFailed as error:
                 self._context.log.warning("transaction refused", reason=str(error))
                 pause = min(pause * 2, _LONGEST_WAIT_S)
@@ -68,18 +72,25 @@ class Node:
 
     def step(self, state: FederationState, now: int) -> bool:
         """Let each role do what is due at this state and time; whether anything was done."""
-        if not self._close_rounds(state) or phase_of(state, state.round, now) is Phase.ENROLLING:
+        if phase_of(state, state.round, now) is Phase.ENROLLING:
             return False
         if self._context.me not in state.members:
             raise UsageError(f"{self._context.address} did not enrol before the run began; it can only watch")
+        if state.slashed >> self._context.me & 1:
+            raise Fault(
+                "stake: slashed, and heard no more",
+                offender=self._context.address,
+                expected="statements that hold",
+                got="one that was proven wrong on chain",
+            )
         return any(role.act(state, now) for role in self._roles)
 
-    def _close_rounds(self, state: FederationState) -> bool:
-        """Check the models of rounds that closed, before anything is built on them; whether that is settled.
+    def _close_rounds(self, state: FederationState, now: int) -> bool:
+        """Check the rounds that closed, before anything is built on their models; whether that is settled.
 
         Once it is: keep the model, write the meter, let old objects go.
         """
-        if not self._aggregator.check_closed(state):
+        if not self._challenger.settled(state, now):
             return False
         closed = len(state.closed)
         if self._closed >= 0 and closed > self._closed:

@@ -75,16 +75,17 @@ class Shareholder:
         check_participants(state, attempt, locked.participants, offender=state.members[locked.index].member)
         self._holdings.examine(state, attempt)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
-        shares = [holding.share for holding in holdings if holding is not None]
+        shares = [holding.share for holding in holdings if holding is not None and holding.share is not None]
         if len(shares) < len(holdings):
             return False
         with context.meter.step("open"):
             crash_point("before-opening", attempt.round)
-            context.journal.promise_opening(attempt.round, attempt.attempt, GROUP, locked.participants)
+            where = (attempt.round, attempt.attempt, GROUP)
+            context.journal.promise_opening(*where, attempt.base_digest, locked.participants)
             opening = make_opening(shares)
             cid = context.store.put(opening.encode())
             context.sender.submit(
-                f"opening/{attempt.round}/{attempt.attempt}/{GROUP}",
+                context.duty("opening", attempt, len(attempt.refuted_results)),
                 PublishOpening(round=attempt.round, attempt=attempt.attempt, group=GROUP, root=opening.root(), cid=cid),
             )
         context.log.info("opening published", round=attempt.round, participants=f"{locked.participants:b}")

@@ -99,6 +99,7 @@ def run_peer(
     seed: int,
     engine: Literal["numpy", "tenseal"],
     log: structlog.stdlib.BoundLogger,
+    challenge: bool = True,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
 ) -> FederationState:
@@ -119,6 +120,7 @@ def run_peer(
         folder=folder,
         seed=seed,
         engine=engine,
+        challenge=challenge,
         log=log,
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:

@@ -15,6 +15,7 @@ from ..learn import evaluate, train_locally
 from ..protocol.actions import CommitUpdate, VoteToStop
 from ..protocol.arithmetic import counted_weights, quantise
 from ..protocol.commitment import update_commitment
+from ..protocol.ids import Digest
 from ..protocol.phase import Phase, live_attempt, phase_of
 from ..protocol.seeds import seed_for
 from ..protocol.state import Attempt, FederationState
@@ -28,7 +29,7 @@ class Trainer:
 
     def __init__(self, context: PeerContext) -> None:
         self._context = context
-        self._judged: set[int] = set()
+        self._judged: set[Digest] = set()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -50,10 +51,10 @@ class Trainer:
         """Judge the model that stands, once a round; vote to stop if it meets the charter's target."""
         context, round = self._context, attempt.round
         target = context.charter.run.target
-        if round in self._judged or round == 1:
+        if attempt.base_digest in self._judged or round == 1:
             return False
-        self._judged.add(round)
-        metrics = evaluate(context.task, context.model(*state.base_model(round)), context.data.validation)
+        self._judged.add(attempt.base_digest)
+        metrics = evaluate(context.task, context.base_model(attempt), context.data.validation)
         value = metrics[context.task.metric]
         context.log.info("model judged", round=round - 1, metric=context.task.metric, value=round_4(value))
         if target is None:
@@ -61,14 +62,14 @@ class Trainer:
         met = value >= target if context.task.higher_is_better else value <= target
         if not met or state.stop_votes >> context.me & 1:
             return False
-        context.sender.submit(f"stop/{round}", VoteToStop(round=round))
+        context.sender.submit(f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round))
         context.log.info("voted to stop", round=round, target=target)
         return True
 
     def _deal(self, state: FederationState, attempt: Attempt) -> Dealt:
         context, round = self._context, attempt.round
         crash_point("before-training", round)
-        base = context.model(*state.base_model(round))
+        base = context.base_model(attempt)
         place = {"member": context.me, "round": round, "attempt": attempt.attempt}
         with context.meter.step("train"):
             training_seed = seed_for("training", context.seed, **place)
@@ -86,10 +87,10 @@ class Trainer:
                 random=np.random.default_rng(seed_for("rounding", context.seed, **place)),
             )
             upload = deal(
-                context.round_context(state, attempt),
+                context.round_context(attempt),
                 dealer=context.me,
                 dealer_address=context.address,
-                encryption_keys=context.encryption_keys(state),
+                encryption_keys=state.encryption_keys(attempt),
                 threshold=context.terms.threshold,
                 values=values,
             )

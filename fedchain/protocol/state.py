@@ -50,6 +50,7 @@ class Attempt:
     refuted_sums: tuple[PostedSum, ...] = ()
     openings: MappingProxyType[Index, OpeningPublished] = field(default_factory=lambda: MappingProxyType({}))
     result: ResultCommitted | None = None
+    sum_fell_at: int = 0
     refuted_results: tuple[ResultCommitted, ...] = ()
     reopened_at: int = 0
     stop_votes: Bitmap = NO_VOTES
@@ -124,6 +125,10 @@ class FederationState:
             if founder.lower() == address.lower():
                 return Index(i)
         return None
+
+    def encryption_keys(self, attempt: Attempt) -> dict[Index, bytes]:
+        """The X25519 key of everyone who counts in this attempt's round: its shareholders."""
+        return {index: self.members[index].encryption_key for index in attempt.order}
 
     def base_model(self, round: int) -> tuple[Digest, Cid]:
         """The digest and CID of the model that members train from in `round`."""

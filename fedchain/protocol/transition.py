@@ -109,7 +109,7 @@ def apply(state: FederationState, event: Event) -> FederationState:
             if attempt.posted_sum is None or attempt.posted_sum.index != event.index:
                 raise ValueError(f"the log refutes a sum of round {event.round} that member {event.index} did not post")
             refuted = (*attempt.refuted_sums, attempt.posted_sum)
-            return _put(state, replace(attempt, posted_sum=None, refuted_sums=refuted))
+            return _put(state, replace(attempt, posted_sum=None, refuted_sums=refuted, sum_fell_at=event.at))
         case AggregateRestated():
             attempt = _locked(state, event.round, event.attempt)
             if attempt.posted_sum is not None:

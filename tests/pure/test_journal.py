@@ -15,6 +15,7 @@ from fedchain.peer.journal import Dealt, Journal, PromiseRefused
 from fedchain.protocol.ids import Bitmap, Cid, Digest
 
 A = Dealt(Digest(b"a" * 32), Cid("QmA"), Cid("QmB"))
+BASE = Digest(b"m" * 32)
 B = Dealt(Digest(b"b" * 32), Cid("QmA"), Cid("QmB"))
 
 
@@ -27,7 +28,7 @@ def test_promises_are_there_after_a_restart(path: Path) -> None:
     with Journal(path) as journal:
         journal.promise_upload(1, 0, A)
         journal.promise_receipt(1, 0, Bitmap(0b10111))
-        journal.promise_opening(1, 0, 0, Bitmap(0b111))
+        journal.promise_opening(1, 0, 0, BASE, Bitmap(0b111))
         journal.promise_transaction("commit/1/0", 7, b"raw")
     with Journal(path) as journal:
         assert journal.dealt(1, 0) == A
@@ -65,11 +66,22 @@ def test_a_second_receipt_in_one_attempt_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(("attempt", "participants"), [(0, 0b1011), (1, 0b0111)])
 def test_no_second_set_or_attempt_of_a_round_is_ever_opened(path: Path, attempt: int, participants: int) -> None:
     with Journal(path) as journal:
-        journal.promise_opening(4, 0, 0, Bitmap(0b0111))
+        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111))
     with Journal(path) as journal:
         with pytest.raises(PromiseRefused, match="no other is ever opened"):
-            journal.promise_opening(4, attempt, 0, Bitmap(participants))
-        journal.promise_opening(4, 0, 0, Bitmap(0b0111))
+            journal.promise_opening(4, attempt, 0, BASE, Bitmap(participants))
+        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111))
+
+
+def test_a_round_that_begins_again_on_another_model_may_be_opened_once_more(path: Path) -> None:
+    other = Digest(b"o" * 32)
+    with Journal(path) as journal:
+        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111))
+        journal.promise_opening(4, 1, 0, other, Bitmap(0b1011))
+    with Journal(path) as journal:
+        for base, attempt, participants in ((BASE, 1, 0b1011), (other, 2, 0b1011), (other, 1, 0b0111)):
+            with pytest.raises(PromiseRefused, match="no other is ever opened"):
+                journal.promise_opening(4, attempt, 0, base, Bitmap(participants))
 
 
 def test_one_key_never_signs_twice(path: Path) -> None:

@@ -1,0 +1,230 @@
+"""The challenger (R1–R4): holds others to what this peer computed itself, and takes wrong numbers to the contract.
+
+Duties: compare every posted sum, every closed round's result and model, every committed residue; build the evidence and
+send it, in turns that begin with the member after the liar. Deadline: the challenge window.
+Refusals: it builds nothing on a result that it knows to be wrong. It waits until the result falls; where nobody can
+prove it wrong, or nobody does in time, it stops with the author's name. A wrong sum stops nothing: everybody goes on
+with the right one.
+"""
+
+from __future__ import annotations
+
+from ..crypto import (
+    Aggregate,
+    Result,
+    aggregate_size,
+    prove_aggregate,
+    prove_key_sum,
+    prove_residue,
+    prove_result,
+    result_size,
+)
+from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, WorldError
+from ..protocol.disputes import ChallengeRefused, attempt_of, judge
+from ..protocol.events import ResultCommitted, UpdateCommitted
+from ..protocol.evidence import Challenge
+from ..protocol.ids import Index, members_of
+from ..protocol.state import Attempt, FederationState, PostedSum
+from .context import PeerContext
+from .decoder import Decoder, Outcome
+from .holdings import Holdings
+from .turns import challenge_at
+
+_TRIES_TO_READ = 5
+
+
+class Challenger:
+    """One peer's watch over what others post."""
+
+    def __init__(self, context: PeerContext, holdings: Holdings, decoder: Decoder) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._decoder = decoder
+        self._done: set[PostedSum | UpdateCommitted | ResultCommitted] = set()
+        self._evidence: dict[PostedSum | ResultCommitted, Challenge] = {}
+        self._judged: Attempt | None = None
+        self._unread = 0
+
+    def act(self, state: FederationState, now: int) -> bool:
+        """Do what is due now about sums and residues; whether anything was done."""
+        watched = (state.current, state.closed.get(len(state.closed)))
+        if any(self._check_sum(state, attempt, now) for attempt in watched if attempt is not None):
+            return True
+        malformed = [commit for commit in self._holdings.malformed if commit not in self._done]
+        return any(self._check_residues(state, commit, now) for commit in malformed)
+
+    def settled(self, state: FederationState, now: int) -> bool:
+        """Whether every closed round is what this peer decodes (P5), so that the newest model may be built on.
+
+        A peer that starts begins with the newest closed round, and after a reorganisation or a refutation with the
+        newest again. One whose objects cannot be had, asked for several times, is let go with an error in the log: an
+        audit can still judge it. Raises Fault with the author's name.
+        """
+        newest = len(state.closed)
+        if self._judged is None or state.closed.get(self._judged.round) != self._judged:
+            self._judged = state.closed.get(newest - 1)
+        while (self._judged.round if self._judged is not None else 0) < newest:
+            attempt = state.closed[self._judged.round + 1 if self._judged is not None else 1]
+            if not self._may_build_on(state, attempt, now):
+                return False
+            self._judged, self._unread = attempt, 0
+            self._decoder.forget(attempt.round)
+        return True
+
+    def _may_build_on(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        context, result = self._context, attempt.result
+        assert result is not None
+        if self._check_sum(state, attempt, now):
+            return False
+        try:
+            outcome = self._decoder.outcome(state, attempt)
+        except WorldError as error:
+            context.log.warning("a closed round cannot be read yet", round=attempt.round, reason=str(error))
+            outcome = None
+        if outcome is None:
+            return self._give_up("a closed round goes unchecked: its objects cannot be had", attempt)
+        opened = outcome.opened
+        right_roots = (result.key_sum_root, result.result_root) == (opened.key_sum_root, opened.result_root)
+        right_model = result.model_digest == outcome.digest
+        if right_roots and right_model:
+            return True
+        if right_roots:
+            # The contract cannot hash a model: it holds no evidence against this.
+            raise _wrong_model(state, result, outcome)
+        challenge = self._evidence_against(state, attempt, result, outcome, now)
+        if challenge is not None and context.challenge:
+            self._send(state, attempt, challenge, now, since=result.at, liar=result.index)
+            return False
+        if right_model and challenge is None:
+            return self._give_up("wrong roots beside the right model, and no evidence of it to be had", attempt)
+        if now >= result.at + context.terms.challenge_window_s:
+            raise _wrong_model(state, result, outcome)
+        if result not in self._done:
+            self._done.add(result)
+            author = state.members[result.index].member
+            context.log.error("wrong result on chain; waiting until it is refuted", round=attempt.round, author=author)
+        return False
+
+    def _evidence_against(
+        self, state: FederationState, attempt: Attempt, result: ResultCommitted, outcome: Outcome, now: int
+    ) -> Challenge | None:
+        """What proves a result wrong (R2, R3); None where its author withholds what it claims."""
+        if result in self._evidence:
+            return self._evidence[result]
+        context, d = self._context, self._context.terms.model_size
+        author = state.members[result.index].member
+        try:
+            content = context.store.get(result.result_cid, result_size(d))
+            posted = Result.parse(content, d, offender=author, round=attempt.round)
+        except (ObjectMissing, ObjectCorrupt, MalformedObject) as error:
+            context.log.error("a wrong result cannot be proven wrong", round=attempt.round, reason=str(error))
+            return None
+        challenge: Challenge | None = None
+        openings = self._decoder.openings(state, attempt)
+        if all(index in openings for index in members_of(result.openers)):
+            challenge = prove_key_sum(attempt, openings, posted)
+        if challenge is None:
+            uploads, total = self._holdings.uploads(attempt), self._sum_of(attempt)
+            if uploads is not None and total is not None:
+                challenge = prove_result(attempt, uploads, posted, total, context.round_context(attempt))
+        return self._judged_first(state, challenge, now, result)
+
+    def _check_sum(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        """Compare a posted sum with this peer's own; whether a challenge was sent."""
+        context, posted = self._context, attempt.posted_sum
+        if posted is None or posted in self._done:
+            return False
+        self._holdings.examine(state, attempt)
+        uploads, total = self._holdings.uploads(attempt), self._sum_of(attempt)
+        if uploads is None or total is None:
+            return False
+        if total.root() == posted.root:
+            self._done.add(posted)
+            return False
+        author, d = state.members[posted.index].member, context.terms.model_size
+        challenge = self._evidence.get(posted)
+        if challenge is None:
+            try:
+                claimed = context.store.get(posted.cid, aggregate_size(d))
+                proven = prove_aggregate(attempt, uploads, claimed, d)
+                challenge = self._judged_first(state, proven, now, posted)
+            except (ObjectMissing, ObjectCorrupt, MalformedObject) as error:
+                context.log.error("a wrong sum cannot be proven wrong", round=attempt.round, reason=str(error))
+        if challenge is None or not context.challenge:
+            self._done.add(posted)
+            context.log.error("wrong sum on chain; going on with the right one", round=attempt.round, author=author)
+            return False
+        return self._send(state, attempt, challenge, now, since=posted.at, liar=posted.index)
+
+    def _check_residues(self, state: FederationState, commit: UpdateCommitted, now: int) -> bool:
+        """Show a residue that no member may commit to; whether a challenge was sent."""
+        attempt = attempt_of(state, commit.round, commit.attempt)
+        if attempt is None or not self._context.challenge or state.slashed >> commit.index & 1:
+            self._done.add(commit)
+            return False
+        upload = self._holdings.malformed[commit]
+        try:
+            evidence = prove_residue(attempt, commit.index, upload, self._context.terms.model_size)
+        except MalformedObject:
+            evidence = None
+        challenge = self._judged_first(state, evidence, now)
+        if challenge is None:
+            self._done.add(commit)
+            return False
+        return self._send(state, attempt, challenge, now, since=commit.at, liar=commit.index)
+
+    def _send(
+        self, state: FederationState, attempt: Attempt, challenge: Challenge, now: int, *, since: int, liar: Index
+    ) -> bool:
+        """Hand the evidence to the contract, in this member's turn; whether it was sent."""
+        context = self._context
+        if now < challenge_at(state, attempt, context.me, since=since, liar=liar):
+            return False
+        what = type(challenge).__name__
+        fallen = len(attempt.refuted_sums) + len(attempt.refuted_results)
+        offender = state.members[liar].member
+        context.log.error("challenging", what=what, round=attempt.round, offender=offender)
+        context.sender.submit(f"{context.duty(what, attempt, fallen)}/{liar}", challenge)
+        context.log.info("challenge upheld", what=what, round=attempt.round, offender=offender)
+        return True
+
+    def _judged_first(
+        self,
+        state: FederationState,
+        challenge: Challenge | None,
+        now: int,
+        statement: PostedSum | ResultCommitted | None = None,
+    ) -> Challenge | None:
+        """The challenge, if the contract will uphold it; kept until it is this member's turn to send it."""
+        if challenge is None:
+            return None
+        try:
+            judge(state, self._context.reader.chain_id, self._context.reader.contract, challenge, now)
+        except ChallengeRefused as refused:
+            self._context.log.error("evidence that the contract would refuse", reason=str(refused))
+            return None
+        if statement is not None:
+            self._evidence[statement] = challenge
+        return challenge
+
+    def _sum_of(self, attempt: Attempt) -> Aggregate | None:
+        assert attempt.aggregate is not None
+        return self._decoder.sum(attempt, attempt.aggregate.participants)
+
+    def _give_up(self, why: str, attempt: Attempt) -> bool:
+        """Whether it was tried often enough to go on without."""
+        self._unread += 1
+        if self._unread < _TRIES_TO_READ:
+            return False
+        self._context.log.error(why, round=attempt.round)
+        return True
+
+
+def _wrong_model(state: FederationState, result: ResultCommitted, outcome: Outcome) -> Fault:
+    return Fault(
+        "result: the model on chain is not the one the openings give",
+        offender=state.members[result.index].member,
+        round=result.round,
+        expected=outcome.digest.hex(),
+        got=result.model_digest.hex(),
+    )

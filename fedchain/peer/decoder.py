@@ -1,0 +1,132 @@
+"""What this peer computes of a round by itself: the sum, its opening, the model that follows. It believes no other's.
+
+The aggregator posts it when its turn comes; the challenger holds others to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..protocol.arithmetic import average, counted_weights, next_model
+from ..protocol.events import OpeningPublished
+from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
+from ..protocol.model import assemble, flatten, model_digest
+from ..protocol.state import Attempt, FederationState
+from .context import PeerContext
+from .holdings import Holdings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What this peer decoded from a round: the opened sum and the model that follows from it."""
+
+    opened: Opened
+    model: bytes
+    digest: Digest
+
+
+class Decoder:
+    """Sums, openings and outcomes of the rounds under way, each computed once."""
+
+    def __init__(self, context: PeerContext, holdings: Holdings) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._sums: dict[tuple[int, int, Bitmap], Aggregate] = {}
+        self._outcomes: dict[tuple[int, int], Outcome] = {}
+        self._openings: dict[OpeningPublished, Opening] = {}
+        self._insufficient: tuple[OpeningPublished, ...] | None = None
+
+    def sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
+        """The homomorphic sum over a set; None while this peer does not hold every update of it."""
+        key = (attempt.round, attempt.attempt, participants)
+        if key not in self._sums:
+            holdings = [self._holdings.of(attempt, index) for index in members_of(participants)]
+            paths = [holding.ciphertext for holding in holdings if holding is not None]
+            if len(paths) < len(holdings):
+                return None
+            with self._context.meter.step("aggregate"):
+                aggregate = sum_ciphertexts(paths, self._context.terms.model_size, engine=self._context.engine)
+            self._sums = {key: aggregate}
+        return self._sums[key]
+
+    def outcome(self, state: FederationState, attempt: Attempt) -> Outcome | None:
+        """The sum opened with the openings on chain, and the new model; None until they suffice."""
+        key = (attempt.round, attempt.attempt)
+        if key not in self._outcomes:
+            found = self._decode(state, attempt)
+            if found is None:
+                return None
+            self._outcomes = {key: found}
+        return self._outcomes[key]
+
+    def openings(self, state: FederationState, attempt: Attempt) -> dict[Index, Opening]:
+        """The published openings that can be had and are what their authors committed to."""
+        context, openings = self._context, {}
+        for index, published in sorted(attempt.openings.items()):
+            author = state.members[index].member
+            if published not in self._openings:
+                try:
+                    content = context.store.get(published.cid, OPENING_BYTES)
+                    opening = Opening.parse(content, offender=author, round=attempt.round)
+                    if opening.root() != published.root:
+                        raise Fault(
+                            "opening root",
+                            offender=author,
+                            round=attempt.round,
+                            expected=published.root.hex(),
+                            got=opening.root().hex(),
+                        )
+                except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
+                    context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
+                    continue
+                self._openings[published] = opening
+            openings[index] = self._openings[published]
+        return openings
+
+    def forget(self, before_round: int) -> None:
+        """Let the openings of rounds before `before_round` go."""
+        for published in [p for p in self._openings if p.round < before_round]:
+            del self._openings[published]
+
+    def _decode(self, state: FederationState, attempt: Attempt) -> Outcome | None:
+        context, locked = self._context, attempt.aggregate
+        assert locked is not None
+        self._holdings.examine(state, attempt)
+        aggregate = self.sum(attempt, locked.participants)
+        if aggregate is None:
+            return None
+        with context.meter.step("close"):
+            openings = self.openings(state, attempt)
+            had = tuple(attempt.openings[index] for index in openings)
+            if had == self._insufficient:
+                return None
+            try:
+                opened = open_aggregate(
+                    aggregate,
+                    openings,
+                    threshold=context.terms.threshold,
+                    participants=size_of(locked.participants),
+                    context=context.round_context(attempt),
+                    d=context.terms.model_size,
+                    engine=context.engine,
+                )
+            except (NotEnoughOpenings, Fault) as error:
+                self._insufficient = had
+                context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
+                return None
+            for index in opened.wrong:
+                context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
+            base = context.base_model(attempt)
+            weights = counted_weights(state, context.charter.update)
+            mean = average(
+                opened.sums,
+                participants=size_of(locked.participants),
+                total_weight=sum(weights[index] for index in members_of(locked.participants)),
+                max_weight=max(weights.values()),
+                settings=context.charter.update,
+            )
+            model = assemble(context.layout(), next_model(flatten(base), mean))
+        context.keep_model(model)
+        return Outcome(opened=opened, model=model, digest=model_digest(model))
