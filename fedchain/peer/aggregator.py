@@ -9,13 +9,14 @@ stops with the offender's name when the chain holds another model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
-from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable, WorldError
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
 from ..protocol.actions import CommitAggregate, CommitResult
 from ..protocol.arithmetic import average, counted_weights, next_model
-from ..protocol.events import OpeningPublished
+from ..protocol.events import AggregateCommitted, OpeningPublished, UpdateCommitted
 from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
 from ..protocol.model import assemble, flatten, model_digest
 from ..protocol.participants import check_participants, choose_participants
@@ -25,13 +26,16 @@ from .context import GROUP, PeerContext
 from .crash import crash_point
 from .holdings import Holdings
 
-_TRIES_TO_READ = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What this peer decoded from a round: the opened sum and the model that follows from it."""
+    """What this peer decoded from a round: the opened sum and the model that follows from it.
 
+    `commits` and `locked` are what it was decoded from: after a reorganisation the chain may hold others.
+    """
+
+    commits: Mapping[Index, UpdateCommitted]
+    locked: AggregateCommitted
     opened: Opened
     model: bytes
     digest: Digest
@@ -43,12 +47,12 @@ class Aggregator:
     def __init__(self, context: PeerContext, holdings: Holdings) -> None:
         self._context = context
         self._holdings = holdings
-        self._sums: dict[tuple[int, int, Bitmap], Aggregate] = {}
+        self._sums: dict[tuple[UpdateCommitted, ...], Aggregate] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._openings: dict[OpeningPublished, Opening] = {}
         self._insufficient: tuple[OpeningPublished, ...] | None = None
         self._judged: Attempt | None = None
-        self._unread = 0
+        self._complained = False
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -65,10 +69,10 @@ class Aggregator:
 
     def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
         context, round = self._context, attempt.round
-        self._holdings.examine(state, attempt)
         participants = choose_participants(state, attempt)
         if participants is None:
             return False
+        self._holdings.examine(state, attempt, only=participants)
         check_participants(state, attempt, participants, offender=context.address)
         aggregate = self._sum(attempt, participants)
         if aggregate is None:
@@ -93,7 +97,7 @@ class Aggregator:
 
     def _close(self, state: FederationState, attempt: Attempt, now: int) -> bool:
         context, round = self._context, attempt.round
-        outcome = self._outcomes.get(round) or self._decode(state, attempt)
+        outcome = self._decoded(attempt) or self._decode(state, attempt)
         if outcome is None or now < self._my_turn_to_close(state, attempt):
             return False
         crash_point("before-result", round)
@@ -114,6 +118,13 @@ class Aggregator:
         crash_point("after-result", round)
         return True
 
+    def _decoded(self, attempt: Attempt) -> Outcome | None:
+        """What was decoded before, if from these very statements."""
+        outcome = self._outcomes.get(attempt.round)
+        if outcome is None or (outcome.commits, outcome.locked) != (attempt.commits, attempt.aggregate):
+            return None
+        return outcome
+
     def _decode(self, state: FederationState, attempt: Attempt) -> Outcome | None:
         """Open the sum with the openings on chain and make the new model; None until they suffice.
 
@@ -121,7 +132,7 @@ class Aggregator:
         """
         context, locked = self._context, attempt.aggregate
         assert locked is not None
-        self._holdings.examine(state, attempt)
+        self._holdings.examine(state, attempt, only=locked.participants)
         aggregate = self._sum(attempt, locked.participants)
         if aggregate is None:
             return None
@@ -131,38 +142,47 @@ class Aggregator:
             if had == self._insufficient:
                 return None
             try:
-                opened = open_aggregate(
-                    aggregate,
-                    openings,
-                    threshold=context.terms.threshold,
-                    participants=size_of(locked.participants),
-                    context=context.round_context(state, attempt),
-                    d=context.terms.model_size,
-                    engine=context.engine,
-                )
+                outcome = self._open(state, attempt, aggregate, openings)
             except (NotEnoughOpenings, Fault) as error:
+                # Spoiled, or not yet: more openings may settle it, and nothing else that a peer could do would.
                 self._insufficient = had
                 context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
                 return None
-            if aggregate.root() != locked.root:
-                offender = state.members[locked.index].member
-                context.log.error("wrong aggregate on chain; going on with the right sum", offender=offender)
-            for index in opened.wrong:
-                context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
-            base = context.model(*state.base_model(attempt.round))
-            weights = counted_weights(state, context.charter.update)
-            mean = average(
-                opened.sums,
-                participants=size_of(locked.participants),
-                total_weight=sum(weights[index] for index in members_of(locked.participants)),
-                max_weight=max(weights.values()),
-                settings=context.charter.update,
-            )
-            model = assemble(context.layout(), next_model(flatten(base), mean))
-        outcome = Outcome(opened=opened, model=model, digest=model_digest(model))
-        context.keep_model(model)
+        if aggregate.root() != locked.root:
+            offender = state.members[locked.index].member
+            context.log.error("wrong aggregate on chain; going on with the right sum", offender=offender)
+        for index in outcome.opened.wrong:
+            context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
+        context.keep_model(outcome.model)
         self._outcomes = {attempt.round: outcome}
         return outcome
+
+    def _open(
+        self, state: FederationState, attempt: Attempt, aggregate: Aggregate, openings: dict[Index, Opening]
+    ) -> Outcome:
+        """The exact sum and the model that follows from it. Raises NotEnoughOpenings, SpoiledRound, MalformedObject."""
+        context, locked = self._context, attempt.aggregate
+        assert locked is not None
+        opened = open_aggregate(
+            aggregate,
+            openings,
+            threshold=context.terms.threshold,
+            participants=size_of(locked.participants),
+            context=context.round_context(state, attempt),
+            d=context.terms.model_size,
+            engine=context.engine,
+        )
+        weights = counted_weights(state, context.charter.update)
+        mean = average(
+            opened.sums,
+            participants=size_of(locked.participants),
+            total_weight=sum(weights[index] for index in members_of(locked.participants)),
+            max_weight=max(weights.values()),
+            settings=context.charter.update,
+        )
+        base = context.model(*state.base_model(attempt.round))
+        model = assemble(context.layout(), next_model(flatten(base), mean))
+        return Outcome(attempt.commits, locked, opened, model, model_digest(model))
 
     def _fetch_openings(self, state: FederationState, attempt: Attempt) -> dict[Index, Opening]:
         """The published openings that can be had and are what their authors committed to."""
@@ -190,7 +210,7 @@ class Aggregator:
 
     def _sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
         """The homomorphic sum over a set; None while this peer does not hold every update of it."""
-        key = (attempt.round, attempt.attempt, participants)
+        key = tuple(attempt.commits[index] for index in members_of(participants))
         if key not in self._sums:
             holdings = [self._holdings.of(attempt, index) for index in members_of(participants)]
             paths = [holding.ciphertext for holding in holdings if holding is not None]
@@ -215,9 +235,9 @@ class Aggregator:
     def check_closed(self, state: FederationState) -> bool:
         """Compare the rounds that closed with what this peer decodes (P5); whether the newest is settled.
 
-        A peer that starts begins with the newest closed round, and after a reorganisation with the newest again. One
-        whose objects cannot be had, asked for several times, is let go with an error in the log: an audit can still
-        judge it. Raises Fault with the author's name.
+        A peer that starts begins with the newest closed round, and after a reorganisation with the newest again. On a
+        round that it cannot decode it builds nothing: whoever closed it may have withheld the openings on purpose. Only
+        when a later round closed on top is it let go, for the audit to judge. Raises Fault with the author's name.
         """
         newest = len(state.closed)
         if self._judged is None or state.closed.get(self._judged.round) != self._judged:
@@ -227,16 +247,14 @@ class Aggregator:
             attempt = state.closed[round]
             result = attempt.result
             assert result is not None
-            try:
-                outcome = self._outcomes.get(round) or self._decode(state, attempt)
-            except WorldError as error:
-                self._context.log.warning("a closed round cannot be read yet", round=round, reason=str(error))
-                outcome = None
+            outcome = self._decoded(attempt) or self._decode(state, attempt)
             if outcome is None:
-                self._unread += 1
-                if self._unread < _TRIES_TO_READ:
+                if not self._complained:
+                    self._complained = True
+                    author = state.members[result.index].member
+                    self._context.log.error("a closed round cannot be checked", round=round, closed_by=author)
+                if round == newest:
                     return False
-                self._context.log.error("a closed round goes unchecked: its objects cannot be had", round=round)
             elif result.model_digest != outcome.digest:
                 raise Fault(
                     "result: the model on chain is not the one the openings give",
@@ -245,6 +263,6 @@ class Aggregator:
                     expected=outcome.digest.hex(),
                     got=result.model_digest.hex(),
                 )
-            self._judged, self._unread = attempt, 0
+            self._judged, self._complained = attempt, False
             self._openings.clear()
         return True
