@@ -69,7 +69,7 @@ def run(
     # Neither a bond is paid into, nor an update dealt under, a contract that is not this version's build.
     verify(reader)
     state = reader.refresh()
-    folder = workdir if workdir is not None else key.parent / f"{key.stem}-{reader.contract.lower()}"
+    folder = workdir if workdir is not None else key.parent / f"{key.stem}-peer-{reader.contract[2:10].lower()}"
     folder.mkdir(parents=True, exist_ok=True)
     log = peer_log(folder / "peer.log", quiet=quiet)
     with Journal(folder / "journal.jsonl") as journal:
