@@ -115,6 +115,7 @@ interface IFederation {
         uint128 openers,
         bytes32 keySumRoot,
         bytes32 resultRoot,
+        bytes32 resultCid,
         bytes32 modelDigest,
         bytes32 modelCid
     );
@@ -210,7 +211,8 @@ interface IFederation {
 
     /// @notice P5. Posts the opened result and the new global model, and closes the round. Phase Closing, any member.
     /// `openers` are the t members whose openings the key sum was interpolated from, each with a published opening
-    /// (FederationBadOpeners otherwise): with them the key sum is a fact that the contract can check (R2).
+    /// (FederationBadOpeners otherwise): with them the key sum is a fact that the contract can check (R2). `resultCid` names the
+    /// key sum and the decoded sum themselves, so that others can show where they are wrong.
     function commitResult(
         uint32 round,
         uint32 attempt,
@@ -218,6 +220,7 @@ interface IFederation {
         uint128 openers,
         bytes32 keySumRoot,
         bytes32 resultRoot,
+        bytes32 resultCid,
         bytes32 modelDigest,
         bytes32 modelCid
     ) external;

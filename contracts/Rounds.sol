@@ -132,12 +132,15 @@ abstract contract Rounds is Membership {
         uint128 openers,
         bytes32 keySumRoot,
         bytes32 resultRoot,
+        bytes32 resultCid,
         bytes32 modelDigest,
         bytes32 modelCid
     ) external {
         (uint8 index,,) = _admit(round, attempt, Phase.Closing, Phase.Closing);
         _checkGroup(group);
-        if (keySumRoot == 0 || resultRoot == 0 || modelDigest == 0 || modelCid == 0) revert FederationEmptyDigest();
+        if (keySumRoot == 0 || resultRoot == 0 || resultCid == 0 || modelDigest == 0 || modelCid == 0) {
+            revert FederationEmptyDigest();
+        }
         Group storage locked = _groups[round][group];
         if (openers & ~uint128(locked.opened) != 0 || _sizeOf(openers) != _threshold) {
             revert FederationBadOpeners(openers);
@@ -149,7 +152,9 @@ abstract contract Rounds is Membership {
         locked.resultRoot = resultRoot;
         locked.modelDigest = modelDigest;
         _begin(round + 1);
-        emit ResultCommitted(round, attempt, group, index, openers, keySumRoot, resultRoot, modelDigest, modelCid);
+        emit ResultCommitted(
+            round, attempt, group, index, openers, keySumRoot, resultRoot, resultCid, modelDigest, modelCid
+        );
     }
 
     /// @inheritdoc IFederation

@@ -28,6 +28,12 @@ def evidence_cases() -> ModuleType:
     return load("evidence_cases")
 
 
+@pytest.fixture(scope="session")
+def stages() -> ModuleType:
+    """The module of `stage`, for a test that plays another round."""
+    return load("stage")
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Any:
     """One round of the walkthrough, kept at every phase, and peers that act on it (`stage.py`)."""

@@ -96,7 +96,7 @@ Rpc(sys.argv[1]).call("anvil_setBalance", sys.argv[2], hex(int(sys.argv[3]) * 10
 }
 
 event() { # PEER EVENT ROUND: how often the peer's log says so
-    grep -s "\"event\": \"$2\"" "$work"/?/"$1"-peer/peer.log | grep -c "\"round\": $3[,}]" || true
+    grep -s "\"event\": \"$2\"" "$work"/?/"$1"-peer-*/peer.log | grep -c "\"round\": $3[,}]" || true
 }
 
 said() { [ "$(event "$@")" -gt 0 ]; }
@@ -231,7 +231,7 @@ sleep 2
 refused "the network is unreachable" b status --deployment deployment.json
 sleep $((CUT_S - 2))
 ip -n host-b link set eth0 up
-grep -q '"event": "trying again"' "$work/b/cleo-peer/peer.log" || die "cleo noticed nothing"
+grep -q '"event": "trying again"' "$work"/b/cleo-peer-*/peer.log || die "cleo noticed nothing"
 wait_for 240 "round 2 closes" said cleo "round closed" 2
 grep -h "trying again" "$work/b/cleo.log" | head -n 2
 
@@ -257,7 +257,7 @@ for name in "${names[@]}"; do
         [ "$(event "$name" "opening published" "$round")" -le 1 ] || die "$name opened round $round twice"
     done
 done
-models=$(cd "$work" && cat ?/*-peer/peer.log | grep '"event": "run finished"' | grep -o '"model": "[0-9a-f]*"' | sort -u)
+models=$(cd "$work" && cat ?/*-peer-*/peer.log | grep '"event": "run finished"' | grep -o '"model": "[0-9a-f]*"' | sort -u)
 [ "$(wc -l <<<"$models")" = 1 ] || die "the members ended with different models"
 
 step "a stranger on host B audits every round, with no key"

@@ -48,7 +48,10 @@ def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> None:
     locked, result = subject.attempt.aggregate, subject.attempt.result
     if locked is None:
         for number in (7, 8, 9, 10):
-            subject.ledger.defer(subject.scope, number, "no participant set is locked")
+            if result is None:
+                subject.ledger.defer(subject.scope, number, "no participant set is locked")
+            else:
+                subject.block(number, "a result was posted with no participant set locked (check 6)")
         return
     if not locked.participants or not is_subset(locked.participants, subject.attempt.committed):
         for number in (7, 8, 9, 10):

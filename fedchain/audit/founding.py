@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from ..errors import ChainMismatch, Fault, ObjectCorrupt, ObjectMissing, UsageError
 from ..protocol.charter import MAX_CHARTER_BYTES, Charter, parse_charter
 from ..protocol.events import FederationFounded
+from ..protocol.founding import disagreements
 from ..protocol.model import flatten, model_bytes_bound, model_digest
 from ..protocol.state import FederationState
 from .history import CONTRACT
@@ -18,7 +19,6 @@ from .shelf import Shelf
 DEPLOYER = "the deployer"
 """Who chose the terms, the charter and the first model, and has no power since."""
 
-GWEI = 10**9
 
 CodeCheck = Callable[[], None]
 """Compares the code on chain with the committed build. Raises ChainMismatch, whose text says how they differ."""
@@ -57,21 +57,8 @@ def check_charter(event: FederationFounded, shelf: Shelf, ledger: Ledger) -> Cha
     except UsageError as error:
         fault("a complete charter in canonical form", str(error))
         return None
-    named, founders = [m.lower() for m in charter.federation.members], [f.lower() for f in event.founders]
-    if named != founders:
-        fault(f"the charter's members {', '.join(named)}", ", ".join(founders))
-    for entry, expected, got in (
-        ("run.rounds", charter.run.rounds, terms.rounds),
-        ("committee.threshold", charter.threshold, terms.threshold),
-        ("windows.enrol_s", charter.windows.enrol_s, terms.enrol_window_s),
-        ("windows.training_s", charter.windows.training_s, terms.training_window_s),
-        ("windows.receipt_s", charter.windows.receipt_s, terms.receipt_window_s),
-        ("windows.aggregate_s", charter.windows.aggregate_s, terms.aggregate_window_s),
-        ("windows.challenge_s", charter.windows.challenge_s, terms.challenge_window_s),
-        ("stake.bond_gwei × 10^9", charter.stake.bond_gwei * GWEI, terms.bond_wei),
-    ):
-        if expected != got:
-            fault(f"{entry} = {expected}", f"{got} in the contract")
+    for entry, agreed, deployed in disagreements(charter, terms, event.founders):
+        fault(f"{entry} = {agreed}", f"{deployed} in the contract")
     ledger.note(FEDERATION, 1, f"charter {digest.hex()[:16]}…, task {charter.task_sha256[:16]}…")
     return charter
 

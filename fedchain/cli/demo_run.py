@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..audit import Report, audit, write_html
 from ..devnet.network import Devnet
-from ..errors import FedchainError, UsageError
+from ..errors import ChainUnreachable, FedchainError, UsageError
 from ..learn import evaluate, genesis
 from ..protocol.model import model_bytes_bound
 from ..protocol.phase import Phase, phase_of
@@ -27,6 +27,8 @@ DEMO_WINDOWS = {"enrol_s": 60, "training_s": 30, "receipt_s": 10, "aggregate_s":
 WATCH_S = 0.2
 PEER_POLL_S = 0.15
 MOST_RESTARTS = 3
+RESTART_S = 12.0
+"""Who was killed comes back when its round has closed without it, or after so long where it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Demo:
         self._workdir = settings.workdir.absolute()
         self._crash = crash_environment(settings.kill, self._workdir)
         self._metrics: dict[int, dict[str, float]] = {}
-        self._died: dict[int, int] = {}
+        self._died: dict[int, tuple[int, float]] = {}
         self._restarts: dict[int, int] = {}
 
     def run(self) -> None:
@@ -91,6 +93,8 @@ class Demo:
     def _federation(self) -> LocalFederation:
         asked = self._settings
         if asked.resume:
+            if asked.federation or asked.rounds or asked.settings or asked.seed is not None:
+                raise UsageError("--resume goes on with the charter as it was agreed; drop the other options")
             return LocalFederation.resume(self._workdir)
         settings = [f"windows.{name}={value}" for name, value in DEMO_WINDOWS.items()]
         settings += [f"run.seed={asked.seed}"] if asked.seed is not None else []
@@ -147,7 +151,13 @@ class Demo:
         test_data = local.task.test_data()
         with DemoView(self._console, local.charter, local.task.metric) as view:
             while True:
-                state, now = reader.refresh(), reader.now()
+                try:
+                    state, now = reader.refresh(), reader.now()
+                except ChainUnreachable as error:
+                    devnet.check_alive()
+                    view.say(str(error))
+                    time.sleep(1)
+                    continue
                 for round in range(len(self._metrics) + 1, len(state.closed) + 1):
                     result = state.closed[round].result
                     assert result is not None
@@ -165,16 +175,19 @@ class Demo:
             if code is None or code == 0:
                 continue
             if peer.index not in self._died:
-                self._died[peer.index] = state.round
+                self._died[peer.index] = state.round, time.monotonic()
                 how = "was killed" if code < 0 else f"failed: {peer.last_words()}"
                 view.say(f"peer {peer.index} {how} (round {state.round})")
-            if code < 0 and state.round > self._died[peer.index] and self._restarts.get(peer.index, 0) < MOST_RESTARTS:
+            round, when = self._died[peer.index]
+            seen = state.round > round or time.monotonic() > when + RESTART_S
+            if code < 0 and seen and self._restarts.get(peer.index, 0) < MOST_RESTARTS:
                 del self._died[peer.index]
                 self._restarts[peer.index] = self._restarts.get(peer.index, 0) + 1
                 view.say(f"peer {peer.index} is started again: it reads the chain and its journal, and goes on")
                 peer.start()
-        failed = [peer for peer in peers if (peer.exit_code or 0) > 0]
-        if failed and len(peers) - len(failed) < state.terms.min_participants:
+        failed = sorted((peer for peer in peers if peer.exit_code), key=lambda peer: -(peer.exit_code or 0))
+        enough = len(peers) - len(failed) >= state.terms.min_participants
+        if not enough and (failed[0].exit_code or 0) > 0:
             raise FedchainError(
                 f"{len(failed)} of {len(peers)} peers failed, too many to go on; peer {failed[0].index} said:"
                 f" {failed[0].last_words()} (see {failed[0].folder / 'output.log'})"

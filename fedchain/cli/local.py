@@ -6,6 +6,7 @@ from the chain, as anyone may.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -216,11 +217,16 @@ class LocalFederation:
 
     def meters(self) -> list[list[dict[str, Any]]]:
         """What each peer metered, one entry a round (`fedchain.peer.meter`)."""
-        return [
-            [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            for peer in self.peers
-            if (path := peer.folder / "rounds.jsonl").exists()
-        ]
+        return [_entries(path) for peer in self.peers if (path := peer.folder / "rounds.jsonl").exists()]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a meter; one that kill -9 cut short is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    return entries
 
 
 def _key_file(workdir: Path, index: int) -> Path:

@@ -34,7 +34,10 @@ def run(
         typer.Option(min=0, help="Seed of training and rounding [default: fresh; the same seed, the same run]."),
     ] = None,
     engine: Annotated[str, typer.Option(help="Who sums and decrypts: tenseal or numpy.")] = "tenseal",
-    confirmations: Annotated[int, typer.Option(min=0, help="Blocks to wait before the chain is believed.")] = 0,
+    confirmations: Annotated[
+        int | None,
+        typer.Option(min=0, help="Blocks to wait before the chain is believed [default: 3; on a devnet's chain id 0]."),
+    ] = None,
     poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks at the chain.")] = 0.5,
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="Take wrong sums and results to the contract.")
@@ -53,8 +56,8 @@ def run(
     from ..errors import UsageError
     from ..peer.journal import Journal
     from ..peer.log import peer_log
+    from ..peer.start import check_key, run_peer, stand
     from ..peer.start import enrol as enrol_member
-    from ..peer.start import run_peer, stand
     from ..protocol.phase import Phase, phase_of
     from ..store.ipfs import IpfsStore
     from .options import open_reader, read_password
@@ -62,13 +65,20 @@ def run(
     if engine not in ("tenseal", "numpy"):
         raise UsageError(f"--engine {engine!r}: choose tenseal or numpy")
     identity = load_identity(key, read_password(password_file))
-    folder = workdir if workdir is not None else key.parent / f"{key.stem}-peer"
+    reader = open_reader(rpc, contract, deployment, confirmations or 0)
+    if confirmations is None and reader.chain_id not in DEVNET_CHAINS:
+        confirmations = CONFIRMATIONS
+        reader = open_reader(rpc, contract, deployment, confirmations)
+    # Neither a bond is paid into, nor an update dealt under, a contract that is not this version's build.
+    verify(reader)
+    state = reader.refresh()
+    folder = workdir if workdir is not None else key.parent / f"{key.stem}-peer-{reader.contract[2:10].lower()}"
     folder.mkdir(parents=True, exist_ok=True)
     log = peer_log(folder / "peer.log", quiet=quiet)
     with Journal(folder / "journal.jsonl") as journal:
-        reader = open_reader(rpc, contract, deployment, confirmations)
-        state = reader.refresh()
+        journal.bind(reader.chain_id, reader.contract, reader.log()[0].transaction)
         standing = stand(state, federation, identity.address)
+        check_key(state, standing.me, identity.encryption_public)
         # A statement is done when the reader believes it: until then its duty would look undone, and be done again.
         sender = Sender(
             rpc or "",
@@ -76,14 +86,12 @@ def run(
             identity.account_private,
             journal,
             chain_id=reader.chain_id,
-            confirmations=confirmations,
+            confirmations=confirmations or 0,
         )
         log = log.bind(member=int(standing.me))
         log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
         if enrol:
             if phase_of(state, 1, reader.now()) is Phase.ENROLLING:
-                # No bond is paid into a contract that is not this version's build.
-                verify(reader)
                 enrol_member(state, standing, sender, identity.encryption_public)
         elif standing.me not in state.members:
             raise UsageError(f"{identity.address} is not enrolled; run fedchain enrol first, or add --enrol")
@@ -94,7 +102,8 @@ def run(
             encryption_private=identity.encryption_private,
             reader=reader,
             sender=sender,
-            store=IpfsStore(ipfs),
+            # A member that withholds an object must not cost the others their window.
+            store=IpfsStore(ipfs, timeout_s=min(60.0, max(2.0, state.terms.receipt_window_s / 4))),
             journal=journal,
             folder=folder,
             seed=seed if seed is not None else fresh_seed(),
@@ -104,6 +113,11 @@ def run(
             poll_s=poll_s,
         )
         log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())
+
+
+DEVNET_CHAINS = (1337, 31337)
+CONFIRMATIONS = 3
+"""Where nobody says otherwise: blocks on top of a statement before it is believed, on a chain that is no devnet."""
 
 
 def fresh_seed() -> int:

@@ -46,10 +46,10 @@ class Aggregator:
 
     def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
         context, round = self._context, attempt.round
-        self._holdings.examine(state, attempt)
         participants = choose_participants(state, attempt)
         if participants is None:
             return False
+        self._holdings.examine(state, attempt, only=participants)
         check_participants(state, attempt, participants, offender=context.address)
         aggregate = self._decoder.sum(attempt, participants)
         if aggregate is None:
@@ -71,7 +71,7 @@ class Aggregator:
         author = attempt.refuted_sums[-1].index
         if now < turn_at(state, attempt, context.me, since=attempt.sum_fell_at, first=author):
             return False
-        self._holdings.examine(state, attempt)
+        self._holdings.examine(state, attempt, only=locked.participants)
         aggregate = self._decoder.sum(attempt, locked.participants)
         if aggregate is None:
             return False

@@ -19,7 +19,7 @@ from ..crypto import (
     prove_result,
     result_size,
 )
-from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, WorldError
+from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing
 from ..protocol.disputes import ChallengeRefused, attempt_of, judge
 from ..protocol.events import ResultCommitted, UpdateCommitted
 from ..protocol.evidence import Challenge
@@ -43,7 +43,7 @@ class Challenger:
         self._done: set[PostedSum | UpdateCommitted | ResultCommitted] = set()
         self._evidence: dict[PostedSum | ResultCommitted, Challenge] = {}
         self._judged: Attempt | None = None
-        self._unread = 0
+        self._tries = 0
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now about sums and residues; whether anything was done."""
@@ -57,8 +57,9 @@ class Challenger:
         """Whether every closed round is what this peer decodes (P5), so that the newest model may be built on.
 
         A peer that starts begins with the newest closed round, and after a reorganisation or a refutation with the
-        newest again. One whose objects cannot be had, asked for several times, is let go with an error in the log: an
-        audit can still judge it. Raises Fault with the author's name.
+        newest again. On a round that it cannot decode it builds nothing: whoever closed it may have withheld the
+        openings on purpose. Only when a later round closed on top is it let go, for the audit to judge. Raises Fault
+        with the author's name.
         """
         newest = len(state.closed)
         if self._judged is None or state.closed.get(self._judged.round) != self._judged:
@@ -67,7 +68,7 @@ class Challenger:
             attempt = state.closed[self._judged.round + 1 if self._judged is not None else 1]
             if not self._may_build_on(state, attempt, now):
                 return False
-            self._judged, self._unread = attempt, 0
+            self._judged, self._tries = attempt, 0
             self._decoder.forget(attempt.round)
         return True
 
@@ -76,13 +77,10 @@ class Challenger:
         assert result is not None
         if self._check_sum(state, attempt, now):
             return False
-        try:
-            outcome = self._decoder.outcome(state, attempt)
-        except WorldError as error:
-            context.log.warning("a closed round cannot be read yet", round=attempt.round, reason=str(error))
-            outcome = None
+        outcome = self._decoder.outcome(state, attempt)
         if outcome is None:
-            return self._give_up("a closed round goes unchecked: its objects cannot be had", attempt)
+            self._say_once(state, result, "a closed round cannot be checked")
+            return attempt.round < len(state.closed)
         opened = outcome.opened
         right_roots = (result.key_sum_root, result.result_root) == (opened.key_sum_root, opened.result_root)
         right_model = result.model_digest == outcome.digest
@@ -96,13 +94,12 @@ class Challenger:
             self._send(state, attempt, challenge, now, since=result.at, liar=result.index)
             return False
         if right_model and challenge is None:
-            return self._give_up("wrong roots beside the right model, and no evidence of it to be had", attempt)
+            self._say_once(state, result, "wrong roots beside the right model, and no evidence of it to be had")
+            self._tries += 1
+            return self._tries >= _TRIES_TO_READ
         if now >= result.at + context.terms.challenge_window_s:
             raise _wrong_model(state, result, outcome)
-        if result not in self._done:
-            self._done.add(result)
-            author = state.members[result.index].member
-            context.log.error("wrong result on chain; waiting until it is refuted", round=attempt.round, author=author)
+        self._say_once(state, result, "wrong result on chain; waiting until it is refuted")
         return False
 
     def _evidence_against(
@@ -134,7 +131,8 @@ class Challenger:
         context, posted = self._context, attempt.posted_sum
         if posted is None or posted in self._done:
             return False
-        self._holdings.examine(state, attempt)
+        assert attempt.aggregate is not None
+        self._holdings.examine(state, attempt, only=attempt.aggregate.participants)
         uploads, total = self._holdings.uploads(attempt), self._sum_of(attempt)
         if uploads is None or total is None:
             return False
@@ -211,13 +209,11 @@ class Challenger:
         assert attempt.aggregate is not None
         return self._decoder.sum(attempt, attempt.aggregate.participants)
 
-    def _give_up(self, why: str, attempt: Attempt) -> bool:
-        """Whether it was tried often enough to go on without."""
-        self._unread += 1
-        if self._unread < _TRIES_TO_READ:
-            return False
-        self._context.log.error(why, round=attempt.round)
-        return True
+    def _say_once(self, state: FederationState, result: ResultCommitted, what: str) -> None:
+        if result not in self._done:
+            self._done.add(result)
+            author = state.members[result.index].member
+            self._context.log.error(what, round=result.round, author=author)
 
 
 def _wrong_model(state: FederationState, result: ResultCommitted, outcome: Outcome) -> Fault:

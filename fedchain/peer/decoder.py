@@ -5,12 +5,13 @@ The aggregator posts it when its turn comes; the challenger holds others to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
 from ..protocol.arithmetic import average, counted_weights, next_model
-from ..protocol.events import OpeningPublished
+from ..protocol.events import AggregateCommitted, OpeningPublished, UpdateCommitted
 from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
 from ..protocol.model import assemble, flatten, model_digest
 from ..protocol.state import Attempt, FederationState
@@ -20,8 +21,13 @@ from .holdings import Holdings
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What this peer decoded from a round: the opened sum and the model that follows from it."""
+    """What this peer decoded from a round: the opened sum and the model that follows from it.
 
+    `commits` and `locked` are what it was decoded from: after a reorganisation the chain may hold others.
+    """
+
+    commits: Mapping[Index, UpdateCommitted]
+    locked: AggregateCommitted
     opened: Opened
     model: bytes
     digest: Digest
@@ -33,14 +39,14 @@ class Decoder:
     def __init__(self, context: PeerContext, holdings: Holdings) -> None:
         self._context = context
         self._holdings = holdings
-        self._sums: dict[tuple[int, int, Bitmap], Aggregate] = {}
-        self._outcomes: dict[tuple[int, int], Outcome] = {}
+        self._sums: dict[tuple[UpdateCommitted, ...], Aggregate] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._openings: dict[OpeningPublished, Opening] = {}
         self._insufficient: tuple[OpeningPublished, ...] | None = None
 
     def sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
         """The homomorphic sum over a set; None while this peer does not hold every update of it."""
-        key = (attempt.round, attempt.attempt, participants)
+        key = tuple(attempt.commits[index] for index in members_of(participants))
         if key not in self._sums:
             holdings = [self._holdings.of(attempt, index) for index in members_of(participants)]
             paths = [holding.ciphertext for holding in holdings if holding is not None]
@@ -53,13 +59,12 @@ class Decoder:
 
     def outcome(self, state: FederationState, attempt: Attempt) -> Outcome | None:
         """The sum opened with the openings on chain, and the new model; None until they suffice."""
-        key = (attempt.round, attempt.attempt)
-        if key not in self._outcomes:
-            found = self._decode(state, attempt)
-            if found is None:
-                return None
-            self._outcomes = {key: found}
-        return self._outcomes[key]
+        known = self._outcomes.get(attempt.round)
+        if known is None or (known.commits, known.locked) != (attempt.commits, attempt.aggregate):
+            known = self._decode(state, attempt)
+            if known is not None:
+                self._outcomes = {attempt.round: known}
+        return known
 
     def openings(self, state: FederationState, attempt: Attempt) -> dict[Index, Opening]:
         """The published openings that can be had and are what their authors committed to."""
@@ -93,7 +98,7 @@ class Decoder:
     def _decode(self, state: FederationState, attempt: Attempt) -> Outcome | None:
         context, locked = self._context, attempt.aggregate
         assert locked is not None
-        self._holdings.examine(state, attempt)
+        self._holdings.examine(state, attempt, only=locked.participants)
         aggregate = self.sum(attempt, locked.participants)
         if aggregate is None:
             return None
@@ -103,30 +108,40 @@ class Decoder:
             if had == self._insufficient:
                 return None
             try:
-                opened = open_aggregate(
-                    aggregate,
-                    openings,
-                    threshold=context.terms.threshold,
-                    participants=size_of(locked.participants),
-                    context=context.round_context(attempt),
-                    d=context.terms.model_size,
-                    engine=context.engine,
-                )
+                outcome = self._open(state, attempt, aggregate, openings)
             except (NotEnoughOpenings, Fault) as error:
+                # Spoiled, or not yet: more openings may settle it, and nothing else that a peer could do would.
                 self._insufficient = had
                 context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
                 return None
-            for index in opened.wrong:
-                context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
-            base = context.base_model(attempt)
-            weights = counted_weights(state, context.charter.update)
-            mean = average(
-                opened.sums,
-                participants=size_of(locked.participants),
-                total_weight=sum(weights[index] for index in members_of(locked.participants)),
-                max_weight=max(weights.values()),
-                settings=context.charter.update,
-            )
-            model = assemble(context.layout(), next_model(flatten(base), mean))
-        context.keep_model(model)
-        return Outcome(opened=opened, model=model, digest=model_digest(model))
+        for index in outcome.opened.wrong:
+            context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
+        context.keep_model(outcome.model)
+        return outcome
+
+    def _open(
+        self, state: FederationState, attempt: Attempt, aggregate: Aggregate, openings: dict[Index, Opening]
+    ) -> Outcome:
+        """The exact sum and the model that follows from it. Raises NotEnoughOpenings, SpoiledRound, MalformedObject."""
+        context, locked = self._context, attempt.aggregate
+        assert locked is not None
+        opened = open_aggregate(
+            aggregate,
+            openings,
+            threshold=context.terms.threshold,
+            participants=size_of(locked.participants),
+            context=context.round_context(attempt),
+            d=context.terms.model_size,
+            engine=context.engine,
+        )
+        weights = counted_weights(state, context.charter.update)
+        mean = average(
+            opened.sums,
+            participants=size_of(locked.participants),
+            total_weight=sum(weights[index] for index in members_of(locked.participants)),
+            max_weight=max(weights.values()),
+            settings=context.charter.update,
+        )
+        base = context.base_model(attempt)
+        model = assemble(context.layout(), next_model(flatten(base), mean))
+        return Outcome(attempt.commits, locked, opened, model, model_digest(model))

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..crypto import CommittedUpload, check_ciphertext, check_shares, ciphertext_size, open_share, shares_size
-from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, StoreUnreachable, WorldError
+from ..protocol.cid import CidHasher
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
 from ..protocol.ids import Bitmap, Cid, Index, Root, bitmap_of, members_of
@@ -48,12 +49,14 @@ class Holdings:
         self.malformed: dict[UpdateCommitted, CommittedUpload] = {}
         """Updates with a residue that no member may commit to, as evidence of it (R4)."""
 
-    def examine(self, state: FederationState, attempt: Attempt) -> None:
-        """Fetch and check every committed update not yet examined.
+    def examine(self, state: FederationState, attempt: Attempt, only: Bitmap | None = None) -> None:
+        """Fetch and check the committed updates not yet examined; `only` those of some members, where given.
 
-        A fault of the dealer is final; a missing object is asked for again at the next call.
+        A fault of the dealer is final; a missing object is asked for again at the next call. Whoever needs a set asks
+        for that set alone: an update outside it may be withheld on purpose, and must cost no time.
         """
-        unseen = [c for c in attempt.commits.values() if c not in self._held and c not in self._refused]
+        wanted = [c for index, c in attempt.commits.items() if only is None or only >> index & 1]
+        unseen = [c for c in wanted if c not in self._held and c not in self._refused]
         if not unseen:
             return
         with ThreadPoolExecutor(max_workers=4) as pool:
@@ -95,8 +98,12 @@ class Holdings:
             round = int(folder.name.removeprefix("round-"))
             if round >= before_round:
                 continue
-            for cid in _objects_of(state, round):
-                self._context.store.unpin(cid)
+            try:
+                for cid in _objects_of(state, round):
+                    self._context.store.unpin(cid)
+            except WorldError as error:
+                self._context.log.warning("old objects not unpinned", round=round, reason=str(error))
+                return
             shutil.rmtree(folder, ignore_errors=True)
         for seen in (self._held, self._refused, self.malformed):
             for commit in [c for c in seen if c.round < before_round]:
@@ -110,6 +117,14 @@ class Holdings:
         except (ObjectMissing, ObjectCorrupt, StoreUnreachable) as error:
             return error
 
+    @staticmethod
+    def _is_intact(path: Path, cid: Cid) -> bool:
+        hasher = CidHasher()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                hasher.update(block)
+        return hasher.cid() == cid
+
     def _hold(self, state: FederationState, attempt: Attempt, commit: UpdateCommitted) -> Holding:
         """Fetch one update and check it whole: sizes, ranges, commitment, dealing, and this peer's own share."""
         context = self._context
@@ -117,6 +132,9 @@ class Holdings:
         d, keys = context.terms.model_size, state.encryption_keys(attempt)
         threshold = context.terms.threshold
         path = context.objects / f"round-{commit.round:06d}" / commit.ciphertext_cid
+        if path.exists() and not self._is_intact(path, commit.ciphertext_cid):
+            # Damage on the own disk is nobody's fault but the disk's.
+            path.unlink()
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             context.store.get_file(commit.ciphertext_cid, ciphertext_size(d), path)

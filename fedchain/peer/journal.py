@@ -18,9 +18,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import FedchainError, UsageError
-from ..protocol.ids import Bitmap, Cid, Digest
+from ..protocol.ids import Address, Bitmap, Cid, Digest
 
 _CHECK_HEX = 16
+
+
+class JournalFailed(FedchainError):
+    """The journal cannot be written: the peer stops, for it may promise nothing that would be forgotten."""
 
 
 class PromiseRefused(FedchainError):
@@ -50,6 +54,7 @@ class Journal:
         self._transactions: dict[str, bytes] = {}
         self._by_nonce: list[tuple[int, bytes]] = []
         self._next_nonce = 0
+        self._federation: tuple[int, str, str] | None = None
         self._dealt: dict[tuple[int, int], Dealt] = {}
         self._receipts: dict[tuple[int, int], Bitmap] = {}
         self._opened: dict[tuple[int, int, str], tuple[int, Bitmap]] = {}
@@ -90,6 +95,18 @@ class Journal:
     def promised_from(self, nonce: int) -> tuple[bytes, ...]:
         """The raw transactions promised with this nonce or a later one, ascending."""
         return tuple(raw for promised, raw in sorted(self._by_nonce) if promised >= nonce)
+
+    def bind(self, chain_id: int, contract: Address, founded_in: bytes) -> None:
+        """Tie this journal to one federation, by the transaction that founded it.
+
+        Promises to one federation mean nothing in another, not even at the same address of a chain begun anew. Raises
+        UsageError when the journal is another federation's.
+        """
+        federation = (chain_id, contract.lower(), founded_in.hex())
+        if self._federation is None:
+            self._write({"kind": "federation", "chain_id": chain_id, "contract": contract, "founded_in": federation[2]})
+        if self._federation != federation:
+            raise UsageError(f"{self._path} belongs to another federation; give this one a --workdir of its own")
 
     def dealt(self, round: int, attempt: int) -> Dealt | None:
         """The upload dealt in this attempt, if any."""
@@ -149,9 +166,14 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
-        self._file.write(_check(body) + b" " + body + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(_check(body) + b" " + body + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalFailed(
+                f"the journal {self._path} cannot be written: {error}; make room, and start again"
+            ) from error
         self._take(record)
 
     def _take(self, record: dict[str, Any]) -> None:
@@ -161,6 +183,8 @@ class Journal:
                 self._transactions[record["key"]] = raw
                 self._by_nonce.append((record["nonce"], raw))
                 self._next_nonce = max(self._next_nonce, record["nonce"] + 1)
+            case "federation":
+                self._federation = record["chain_id"], record["contract"].lower(), record["founded_in"]
             case "dealt":
                 self._dealt[record["round"], record["attempt"]] = Dealt(
                     commitment=Digest(bytes.fromhex(record["commitment"])),

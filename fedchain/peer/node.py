@@ -65,7 +65,7 @@ class Node:
             except TransactionFailed as error:
                 self._context.log.warning("transaction refused", reason=str(error))
                 pause = min(pause * 2, _LONGEST_WAIT_S)
-            except WorldError as error:
+            except (WorldError, OSError) as error:
                 self._context.log.warning("trying again", reason=str(error), pause_s=pause)
                 pause = min(pause * 2, _LONGEST_WAIT_S)
             time.sleep(pause)
@@ -83,7 +83,16 @@ class Node:
                 expected="statements that hold",
                 got="one that was proven wrong on chain",
             )
-        return any(role.act(state, now) for role in self._roles)
+        done, failed = False, None
+        for role in self._roles:
+            try:
+                done = role.act(state, now) or done
+            except (TransactionFailed, WorldError, OSError) as error:
+                # One duty that fails must not keep this peer from its others.
+                failed = error
+        if failed is not None:
+            raise failed
+        return done
 
     def _close_rounds(self, state: FederationState, now: int) -> bool:
         """Check the rounds that closed, before anything is built on their models; whether that is settled.
@@ -92,15 +101,15 @@ class Node:
         """
         if not self._challenger.settled(state, now):
             return False
-        closed = len(state.closed)
-        if self._closed >= 0 and closed > self._closed:
+        closed, before = len(state.closed), self._closed
+        self._closed = closed
+        if 0 <= before < closed:
             context, attempt = self._context, state.closed[closed]
             assert attempt.result is not None
             self._keeper.submit(self._keep, attempt.result.model_cid)
             context.meter.close(closed, attempt.attempt)
             context.log.info("round closed", round=closed)
             self._holdings.forget(state, closed - context.charter.storage.keep_rounds + 1)
-        self._closed = closed
         return True
 
     def _keep(self, model: Cid) -> None:

@@ -17,6 +17,7 @@ from ..protocol.state import Attempt, FederationState
 from .context import GROUP, PeerContext
 from .crash import crash_point
 from .holdings import Holdings
+from .journal import PromiseRefused
 
 
 class Shareholder:
@@ -25,6 +26,7 @@ class Shareholder:
     def __init__(self, context: PeerContext, holdings: Holdings) -> None:
         self._context = context
         self._holdings = holdings
+        self._refused: set[int] = set()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -73,7 +75,7 @@ class Shareholder:
         context, locked = self._context, attempt.aggregate
         assert locked is not None
         check_participants(state, attempt, locked.participants, offender=state.members[locked.index].member)
-        self._holdings.examine(state, attempt)
+        self._holdings.examine(state, attempt, only=locked.participants)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
         shares = [holding.share for holding in holdings if holding is not None and holding.share is not None]
         if len(shares) < len(holdings):
@@ -81,7 +83,14 @@ class Shareholder:
         with context.meter.step("open"):
             crash_point("before-opening", attempt.round)
             where = (attempt.round, attempt.attempt, GROUP)
-            context.journal.promise_opening(*where, attempt.base_digest, locked.participants)
+            try:
+                context.journal.promise_opening(*where, attempt.base_digest, locked.participants)
+            except PromiseRefused as refusal:
+                # The chain forgot a lock that this peer had acted on. Its other duties go on.
+                if attempt.round not in self._refused:
+                    self._refused.add(attempt.round)
+                    context.log.error("opening refused", round=attempt.round, reason=str(refusal))
+                return False
             opening = make_opening(shares)
             cid = context.store.put(opening.encode())
             context.sender.submit(

@@ -13,12 +13,14 @@ from typing import Literal
 import structlog
 
 from ..errors import CharterMismatch, UsageError
-from ..learn import LocalData, Task, load_task, local_data_of
+from ..learn import LocalData, Task, genesis, load_task, local_data_of
 from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
 from ..protocol.charter import Charter, read_charter
+from ..protocol.founding import disagreements
 from ..protocol.ids import Address, Index
+from ..protocol.model import model_digest
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from .context import PeerContext
@@ -53,32 +55,41 @@ def stand(state: FederationState, folder: Path, address: Address) -> Standing:
     if me is None:
         raise UsageError(f"{address} is not among the federation's founders; its charter names who may join")
     task = load_task(folder / charter.federation.task, charter.task_sha256)
+    if model_digest(genesis(task, charter.run.seed)) != state.terms.genesis_digest:
+        raise CharterMismatch(
+            "the contract's first model is not the one that the charter's task and seed give here; ask the deployer"
+            " how it was made, and use the same version of torch"
+        )
     data = local_data_of(task, me, len(state.founders), charter.run.seed)
     return Standing(me=me, charter=charter, task=task, data=data)
 
 
 def check_charter(state: FederationState, charter: Charter) -> None:
-    """Raise CharterMismatch unless this charter is the one whose digest the contract holds."""
-    if charter.digest() == state.terms.charter_digest:
-        return
-    named = tuple(member.lower() for member in charter.federation.members)
-    if named != tuple(founder.lower() for founder in state.founders):
+    """Raise CharterMismatch unless the contract was founded with this charter, in every entry.
+
+    The deployer wrote the contract's digest and its terms alike, so both are compared: founders that the charter does
+    not name could be one person's, who would then hold t shares of every key.
+    """
+    for entry, agreed, deployed in disagreements(charter, state.terms, state.founders):
+        raise CharterMismatch(f"your charter says {entry} = {agreed}, the contract has {deployed}; do not join it")
+    if charter.digest() != state.terms.charter_digest:
         raise CharterMismatch(
-            f"your charter names {len(named)} members that are not the contract's {len(state.founders)} founders;"
-            " get the agreed federation.toml from the one who deployed it"
+            f"your charter has the digest {charter.digest().hex()}, the contract holds"
+            f" {state.terms.charter_digest.hex()}; federation.toml and the task file must be byte for byte what the"
+            " members agreed on"
         )
-    raise CharterMismatch(
-        f"your charter has the digest {charter.digest().hex()}, the contract holds {state.terms.charter_digest.hex()};"
-        " federation.toml and the task file must be byte for byte what the members agreed on"
-    )
+
+
+def check_key(state: FederationState, me: Index, encryption_public: bytes) -> None:
+    """Raise UsageError if this member enrolled with another encryption key: it could open nothing dealt to it."""
+    if me in state.members and state.members[me].encryption_key != encryption_public:
+        raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")
 
 
 def enrol(state: FederationState, standing: Standing, sender: ChainWriter, encryption_public: bytes) -> bool:
     """Pay the bond and register key and weight, if that was not done before; whether a transaction was sent."""
+    check_key(state, standing.me, encryption_public)
     if standing.me in state.members:
-        registered = state.members[standing.me].encryption_key
-        if registered != encryption_public:
-            raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")
         return False
     weight = weight_of(standing.samples, standing.charter.update)
     sender.submit("enrol", Enrol(encryption_key=encryption_public, weight=weight, bond_wei=state.terms.bond_wei))

@@ -53,18 +53,16 @@ class Trainer:
         target = context.charter.run.target
         if attempt.base_digest in self._judged or round == 1:
             return False
-        self._judged.add(attempt.base_digest)
         metrics = evaluate(context.task, context.base_model(attempt), context.data.validation)
         value = metrics[context.task.metric]
-        context.log.info("model judged", round=round - 1, metric=context.task.metric, value=round_4(value))
-        if target is None:
-            return False
-        met = value >= target if context.task.higher_is_better else value <= target
-        if not met or state.stop_votes >> context.me & 1:
-            return False
-        context.sender.submit(f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round))
-        context.log.info("voted to stop", round=round, target=target)
-        return True
+        context.log.info("model judged", round=round - 1, metric=context.task.metric, value=_rounded(value))
+        met = target is not None and (value >= target if context.task.higher_is_better else value <= target)
+        voted = bool(state.stop_votes >> context.me & 1)
+        if met and not voted:
+            context.sender.submit(f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round))
+            context.log.info("voted to stop", round=round, target=target)
+        self._judged.add(attempt.base_digest)
+        return met and not voted
 
     def _deal(self, state: FederationState, attempt: Attempt) -> Dealt:
         context, round = self._context, attempt.round
@@ -74,8 +72,8 @@ class Trainer:
         with context.meter.step("train"):
             training_seed = seed_for("training", context.seed, **place)
             result = train_locally(context.task, base, context.charter.algorithm, context.data, training_seed)
-        context.log.info("trained", round=round, attempt=attempt.attempt, loss=round_4(result.loss))
-        context.meter.note(loss=round_4(result.loss))
+        context.log.info("trained", round=round, attempt=attempt.attempt, loss=_rounded(result.loss))
+        context.meter.note(loss=_rounded(result.loss))
         crash_point("after-training", round)
         weights = counted_weights(state, context.charter.update)
         with context.meter.step("encrypt"):
@@ -128,6 +126,6 @@ class Trainer:
         crash_point("after-commit", attempt.round)
 
 
-def round_4(value: float) -> float:
+def _rounded(value: float) -> float:
     """Four decimals, for logs."""
     return round(float(value), 4)

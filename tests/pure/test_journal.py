@@ -12,7 +12,7 @@ import pytest
 
 from fedchain.errors import UsageError
 from fedchain.peer.journal import Dealt, Journal, PromiseRefused
-from fedchain.protocol.ids import Bitmap, Cid, Digest
+from fedchain.protocol.ids import Address, Bitmap, Cid, Digest
 
 A = Dealt(Digest(b"a" * 32), Cid("QmA"), Cid("QmB"))
 BASE = Digest(b"m" * 32)
@@ -146,3 +146,14 @@ def test_what_was_promised_before_kill_9_is_there_after_it(path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     with Journal(path) as journal:
         assert journal.transaction("k") == b"raw"
+
+
+def test_a_journal_belongs_to_one_federation(path: Path) -> None:
+    """The same address on a chain begun anew is another federation: old promises mean nothing there."""
+    with Journal(path) as journal:
+        journal.bind(31337, Address("0x" + "Ab" * 20), b"f" * 32)
+    with Journal(path) as journal:
+        journal.bind(31337, Address("0x" + "ab" * 20), b"f" * 32)
+        for other in ((1, "ab", b"f"), (31337, "cd", b"f"), (31337, "ab", b"g")):
+            with pytest.raises(UsageError, match="belongs to another federation"):
+                journal.bind(other[0], Address("0x" + other[1] * 20), other[2] * 32)

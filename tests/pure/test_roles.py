@@ -6,15 +6,17 @@ The cryptography is real, a dictionary is the store, a list the chain; the world
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from fedchain.crypto import upload
 from fedchain.errors import Fault
 from fedchain.peer.journal import PromiseRefused
 from fedchain.protocol.actions import CommitResult, PostReceipt, PublishOpening
-from fedchain.protocol.ids import Bitmap, Index
+from fedchain.protocol.ids import Bitmap, Cid, Digest, Index
 from fedchain.protocol.phase import Phase, phase_of
 
 
@@ -45,8 +47,10 @@ def test_a_shareholder_opens_the_locked_set_once_and_for_ever(stage: Any) -> Non
     assert other.current is not None
     receipts = {i: replace(r, whole=Bitmap(0b01111)) for i, r in other.current.receipts.items()}
     allowed = replace(other, current=replace(other.current, receipts=MappingProxyType(receipts)))
+    again = peer.restarted()
+    assert again.act(allowed, stage.now) == []
     with pytest.raises(PromiseRefused, match="no other is ever opened"):
-        peer.restarted().act(allowed, stage.now)
+        again.journal.promise_opening(1, 0, 0, stage.opening.current.base_digest, Bitmap(0b01111))
 
 
 def test_an_opening_needs_no_receipt_and_looks_at_no_sum(stage: Any) -> None:
@@ -115,3 +119,60 @@ def test_an_opening_that_arrives_late_in_the_store_is_asked_for_again(stage: Any
     peer.store.objects[published] = content
     (result,) = peer.act(stage.closing, later)
     assert isinstance(result, CommitResult)
+
+
+def test_nothing_is_built_on_a_closed_round_that_nobody_can_check(stage: Any) -> None:
+    """Its closer may have withheld an opening on purpose: to look a few times and go on would follow any model."""
+    peer = stage.peer(2)
+    for opening in list(stage.closing.current.openings.values())[1:]:
+        peer.store.objects.pop(opening.cid, None)
+    state = stage.closed_with(model_digest=Digest(b"z" * 32))
+    assert [peer.challenger.settled(state, stage.now) for _ in range(10)] == [False] * 10
+
+
+def test_an_update_out_of_range_spoils_its_round_and_stops_no_peer(
+    tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk = stages.walk
+    honest, dealt = walk.quantise, []
+
+    def quantise(*arguments: Any, **settings: Any) -> Any:
+        values = honest(*arguments, **settings)
+        dealt.append(values)
+        return values + (2**22 - 400_000 if len(dealt) == walk.MEMBERS else 0)
+
+    monkeypatch.setattr(walk, "quantise", quantise)
+    monkeypatch.setattr(upload, "_checked", lambda values: values.astype("uint64"))
+    monkeypatch.setattr(walk, "close", lambda world, aggregate: None)
+    stage = stages.Stage(tmp_path)
+    peer = stage.peer(0)
+    for _ in range(2):
+        assert not any(isinstance(action, CommitResult) for action in peer.act(stage.closing, stage.now))
+
+
+def test_what_was_decoded_from_other_statements_is_not_used(stage: Any) -> None:
+    """A reorganisation may lock another set: what this peer decoded before it belongs to no round any more."""
+    peer = stage.peer(0)
+    *_, result = peer.act(stage.closing, stage.now)
+    assert isinstance(result, CommitResult)
+    attempt = stage.closing.current
+    assert attempt is not None and attempt.aggregate is not None
+    moved = replace(attempt, aggregate=replace(attempt.aggregate, participants=Bitmap(0b01111)))
+    state = replace(stage.closing, current=moved)
+    sent = peer.aggregator.act(state, stage.now)
+    assert not sent, "these openings open no sum over that set"
+
+
+def test_a_withheld_update_outside_the_set_delays_nobody(stage: Any) -> None:
+    attempt = stage.aggregating.current
+    assert attempt is not None
+    receipts = {i: replace(r, whole=Bitmap(0b01111)) for i, r in attempt.receipts.items()}
+    state = replace(stage.aggregating, current=replace(attempt, receipts=MappingProxyType(receipts)))
+    peer = stage.peer(0)
+    asked: list[Cid] = []
+    fetch = peer.store.get_file
+    peer.store.get_file = lambda cid, bound, path: (asked.append(cid), fetch(cid, bound, path))
+    (sum_posted,) = peer.act(state, stage.now)
+    assert sum_posted.participants == 0b01111
+    assert attempt.commits[Index(4)].ciphertext_cid not in asked
+    assert len(asked) == 4

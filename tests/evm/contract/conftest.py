@@ -172,8 +172,8 @@ class Deployed:
         return self.send(member, "publishOpening", round, attempt, 0, *two, at=at)
 
     def close(self, member: int, round: int = 1, attempt: int = 0, at: int | None = None) -> dict[str, Any]:
-        four = [digest(word, round) for word in ("key sum", "result", "model", "model cid")]
-        return self.send(member, "commitResult", round, attempt, 0, self.openers(), *four, at=at)
+        five = [digest(word, round) for word in ("key sum", "result", "result cid", "model", "model cid")]
+        return self.send(member, "commitResult", round, attempt, 0, self.openers(), *five, at=at)
 
     def openers(self) -> int:
         """The first t members that have opened the current round."""

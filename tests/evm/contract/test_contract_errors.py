@@ -113,7 +113,7 @@ def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Ref
             ("postReceipt", (1, 0, 0)),
             ("commitAggregate", (1, 0, 0, 15, ONE, ONE)),
             ("publishOpening", (1, 0, 0, ONE, ONE)),
-            ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE)),
+            ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE)),
             ("voteToStop", (1,)),
             ("restateAggregate", (1, 0, ONE, ONE)),
         ):
@@ -161,7 +161,7 @@ def a_statement_comes_in_another_phase(found: Found, refuses: Refuses) -> None:
         "postReceipt": (1, 0, 31),
         "commitAggregate": (1, 0, 0, 31, ONE, ONE),
         "publishOpening": (1, 0, 0, ONE, ONE),
-        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE),
+        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE),
     }
     federation = found(5)
     federation.enrol(0)
@@ -213,7 +213,7 @@ def a_statement_is_about_another_round(found: Found, refuses: Refuses) -> None:
             ("postReceipt", (round, 0, 31)),
             ("commitAggregate", (round, 0, 0, 31, ONE, ONE)),
             ("publishOpening", (round, 0, 0, ONE, ONE)),
-            ("commitResult", (round, 0, 0, 7, ONE, ONE, ONE, ONE)),
+            ("commitResult", (round, 0, 0, 7, ONE, ONE, ONE, ONE, ONE)),
             ("voteToStop", (round,)),
         ):
             with refuses("FederationWrongRound", 2):
@@ -264,7 +264,7 @@ def a_group_is_named_that_there_is_not(found: Found, refuses: Refuses) -> None:
     for member in range(3):
         federation.open(member)
     with refuses("FederationBadGroup", 1):
-        federation.send(0, "commitResult", 1, 0, 1, 7, ONE, ONE, ONE, ONE)
+        federation.send(0, "commitResult", 1, 0, 1, 7, ONE, ONE, ONE, ONE, ONE)
 
 
 @provokes("FederationEmptyDigest")
@@ -284,7 +284,7 @@ def a_digest_is_zero(found: Found, refuses: Refuses) -> None:
     each_digest_counts("publishOpening", 1, 0, 0, digests=2)
     for member in range(3):
         federation.open(member)
-    each_digest_counts("commitResult", 1, 0, 0, 7, digests=4)
+    each_digest_counts("commitResult", 1, 0, 0, 7, digests=5)
     federation.close(0)
 
 
@@ -376,8 +376,8 @@ def the_openers_are_not_t_members_that_have_opened(found: Found, refuses: Refuse
         federation.open(member)
     for openers in (0, 0b00011, 0b01111, 0b10011, 0b00111 | 1 << 64, 0b00011 | 1 << 127):
         with refuses("FederationBadOpeners", openers):
-            federation.send(0, "commitResult", 1, 0, 0, openers, ONE, ONE, ONE, ONE)
-    federation.send(0, "commitResult", 1, 0, 0, 0b01101, ONE, ONE, ONE, ONE)
+            federation.send(0, "commitResult", 1, 0, 0, openers, ONE, ONE, ONE, ONE, ONE)
+    federation.send(0, "commitResult", 1, 0, 0, 0b01101, ONE, ONE, ONE, ONE, ONE)
 
 
 # Challenges with made-up numbers; disputes/ has the real ones.

@@ -1,7 +1,9 @@
 """The twin: random histories on the chain, folded in Python, and both asked the same questions at random times.
 
 `fedchain/protocol/phase.py` and `contracts/Rounds.sol` must give the same phase, the same live attempt and the same
-aggregator at every moment; and what the one lets in, the other must let in too.
+aggregator at every moment; and what the one lets in, the other must let in too. Challenges as well: `protocol/disputes.py`
+says beforehand what `contracts/Disputes.sol` will do. The numbers are made up, but what follows from what is real: models
+have one leaf, so that a sum, and a key sum, can be right or wrong, and evidence against each can be had.
 """
 
 from __future__ import annotations
@@ -11,16 +13,32 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 from web3 import Web3
 
 from fedchain.chain.artifacts import load_artifact
 from fedchain.errors import Fault
 from fedchain.protocol import events as told
-from fedchain.protocol.ids import Bitmap, Cid, Digest, Index, bitmap_of
+from fedchain.protocol.commitment import update_commitment
+from fedchain.protocol.disputes import ChallengeRefused, judge
+from fedchain.protocol.evidence import (
+    Challenge,
+    ChallengeAggregate,
+    ChallengeEquivocation,
+    ChallengeKeySum,
+    ChallengeResidue,
+    Line,
+    OpeningStatement,
+)
+from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, Root, bitmap_of, members_of
+from fedchain.protocol.merkle import hash_leaf, prove, root_of
 from fedchain.protocol.participants import check_participants, choose_participants
 from fedchain.protocol.phase import (
     Phase,
     aggregator_of,
+    are_too_few,
+    bond_free_at,
     is_finished,
     live_attempt,
     phase_of,
@@ -28,6 +46,7 @@ from fedchain.protocol.phase import (
     start_of_run,
     training_end,
 )
+from fedchain.protocol.scheme import KEY_LEAVES, SHARE_PRIME, Q, lagrange_at_zero
 from fedchain.protocol.state import Attempt, FederationState
 from fedchain.protocol.transition import apply, founded
 
@@ -39,9 +58,32 @@ NAMES = {
     "keySumRoot": "key_sum_root",
     "resultRoot": "result_root",
     "modelDigest": "model_digest",
+    "resultCid": "result_cid",
     "modelCid": "model_cid",
     "amount": "amount_wei",
+    "burnt": "burnt_wei",
+    "reward": "reward_wei",
 }
+Leaf = tuple[int, ...]
+ZERO_LEAF = (0,) * 64
+
+
+def content(leaf: Leaf) -> bytes:
+    return b"".join(residue.to_bytes(8, "little") for residue in leaf)
+
+
+def words(content: bytes) -> tuple[bytes, ...]:
+    return tuple(content[i : i + 32] for i in range(0, len(content), 32))
+
+
+def key_root(first: Leaf) -> Root:
+    """The root of an opening or a key sum that is zero past its first leaf."""
+    return root_of([hash_leaf(content(first)), *[hash_leaf(content(ZERO_LEAF))] * (KEY_LEAVES - 1)])
+
+
+def key_proof(first: Leaf) -> tuple[bytes, ...]:
+    hashes = [hash_leaf(content(first)), *[hash_leaf(content(ZERO_LEAF))] * (KEY_LEAVES - 1)]
+    return (*words(content(first)), *prove(hashes, 0))
 
 
 def event_of(name: str, said: dict[str, Any], at: int) -> told.Event:
@@ -73,13 +115,15 @@ def event_of(name: str, said: dict[str, Any], at: int) -> told.Event:
 class History:
     """One federation, its log folded so far, and a tally: a history in which little happened is no test."""
 
-    def __init__(self, federation: Any, seed: int, hesitant: float) -> None:
+    def __init__(self, federation: Any, seed: int, hesitant: float, quarrelsome: float) -> None:
         self.federation = federation
-        self.hesitant = hesitant
+        self.hesitant, self.quarrelsome = hesitant, quarrelsome
         self.chain = federation.chain
         self.chosen = random.Random(seed)
         self.tally: Counter[str] = Counter()
-        self.finished_at = 0  # the newest result or vote: the last one, once the run is finished
+        # What stands behind the roots that were said: by (round, attempt, member), and by root.
+        self.uploads: dict[tuple[int, int, int], tuple[Leaf, Root]] = {}
+        self.leaves: dict[bytes, Leaf] = {}
         ((name, said),) = federation.events(federation.deployment)
         event = event_of(name, said, federation.founded_at)
         assert isinstance(event, told.FederationFounded)
@@ -95,9 +139,10 @@ class History:
         for event_name, said in self.federation.events(receipt):
             self.state = apply(self.state, event_of(event_name, said, at))
             self.tally[event_name] += 1
-            if event_name in ("ResultCommitted", "StopVoted"):
-                self.finished_at = at
         return True
+
+    def hears(self, member: int) -> bool:
+        return bool(self.state.heard >> member & 1)
 
     def deadlines(self, now: int) -> list[int]:
         """The moments ahead at which something changes by itself."""
@@ -109,6 +154,9 @@ class History:
         else:
             attempt = live_attempt(self.state, now)
             assert attempt is not None
+            free = bond_free_at(self.state, now)
+            if free is not None:
+                return [end for end in (free,) if end > now]
             training = training_end(self.state, attempt, now)
             receipts = receipts_end(self.state, attempt, now)
             ends = [attempt.started_at + terms.training_window_s]
@@ -142,7 +190,9 @@ class History:
         phase = phase_of(self.state, self.state.round, at)
         attempt = live_attempt(self.state, at)
         self.tally[phase.name] += 1
-        if phase is Phase.ENROLLING or attempt is None:
+        if self.chosen.random() < self.quarrelsome:
+            self.quarrel(at)
+        elif phase is Phase.ENROLLING or attempt is None:
             self.enrol_or_leave(at)
         elif phase is Phase.TRAINING:
             self.commit_or_vote(attempt, at)
@@ -171,46 +221,33 @@ class History:
         assert self.say(member, "enrol", *words, at=at, value=terms.bond_wei) != enrolled
 
     def commit_or_vote(self, attempt: Attempt, at: int) -> None:
-        member = self.speaker(attempt.commits)
-        enrolled, number = member in self.state.members, attempt.attempt
+        member, number = self.speaker(attempt.commits), attempt.attempt
         if attempt.round > 1 and self.chosen.random() < 0.15:
             voted = bool(self.state.stop_votes >> member & 1)
-            assert self.say(member, "voteToStop", attempt.round, at=at) == (enrolled and not voted)
+            assert self.say(member, "voteToStop", attempt.round, at=at) == (self.hears(member) and not voted)
             return
         if self.chosen.random() < 0.1:
             number += self.chosen.choice((-1, 1)) if number else 1
-        words = [self.chosen.randbytes(32) for _ in range(3)]
-        allowed = enrolled and number == attempt.attempt and member not in attempt.commits
-        assert self.say(member, "commitUpdate", attempt.round, number, *words, at=at) == allowed
+        leaf = tuple(self.chosen.randrange(Q) for _ in range(64))
+        if self.chosen.random() < 0.1:
+            leaf = (self.chosen.randrange(Q, 2**64), *leaf[1:])
+        shares_root = Root(self.chosen.randbytes(32))
+        founder, place = self.state.founders[member], (attempt.round, number)
+        address, root = Address(self.federation.address), Root(hash_leaf(content(leaf)))
+        commitment = update_commitment(self.chain.chain_id, address, *place, founder, root, shares_root)
+        allowed = self.hears(member) and number == attempt.attempt and member not in attempt.commits
+        said = (*place, commitment, self.chosen.randbytes(32), self.chosen.randbytes(32))
+        assert self.say(member, "commitUpdate", *said, at=at) == allowed
+        if allowed:
+            self.uploads[(*place, member)] = leaf, shares_root
 
     def post(self, attempt: Attempt, at: int) -> None:
         member, whole = self.speaker(attempt.receipts), attempt.committed
         if self.chosen.random() < 0.15:
             whole = Bitmap(self.chosen.getrandbits(len(self.state.founders)))
-        allowed = member in self.state.members and member not in attempt.receipts
+        allowed = self.hears(member) and member not in attempt.receipts
         allowed = allowed and whole & ~attempt.committed == 0
         assert self.say(member, "postReceipt", attempt.round, attempt.attempt, whole, at=at) == allowed
-
-    def open_or_close(self, attempt: Attempt, at: int, may_close: bool) -> None:
-        member = self.speaker(attempt.openings)
-        enrolled, words = member in self.state.members, [self.chosen.randbytes(32) for _ in range(4)]
-        place = (attempt.round, attempt.attempt, 0)
-        if self.chosen.random() < 0.4:
-            assert self.say(member, "commitResult", *place, *words, at=at) == (enrolled and may_close)
-            return
-        allowed = enrolled and member not in attempt.openings
-        assert self.say(member, "publishOpening", *place, *words[:2], at=at) == allowed
-
-    def leave_or_speak(self, at: int) -> None:
-        """After the end: bonds go back once the challenge window has passed; nothing else is heard."""
-        member = self.chosen.randrange(len(self.state.founders))
-        if self.chosen.random() < 0.5:
-            words = [self.chosen.randbytes(32) for _ in range(3)]
-            assert not self.say(member, "commitUpdate", self.state.round, 0, *words, at=at)
-            return
-        staked = member in self.state.members and not self.state.withdrawn >> member & 1
-        allowed = staked and at >= self.finished_at + self.state.terms.challenge_window_s
-        assert self.say(member, "withdrawBond", at=at) == allowed
 
     def aggregate(self, attempt: Attempt, at: int) -> None:
         """The aggregator, or now and then another member, posts the best set or now and then some other."""
@@ -222,12 +259,172 @@ class History:
             participants = Bitmap(self.chosen.getrandbits(len(self.state.founders)))
         try:
             check_participants(self.state, attempt, participants)
-            allowed = member == turn
+            allowed = member == turn and self.hears(member)
         except Fault:
             allowed = False
-        words = [self.chosen.randbytes(32) for _ in range(2)]
-        said = (attempt.round, attempt.attempt, 0, participants, *words)
+        root = self.sum_of(attempt, participants) if allowed else self.chosen.randbytes(32)
+        said = (attempt.round, attempt.attempt, 0, participants, root, self.chosen.randbytes(32))
         assert self.say(member, "commitAggregate", *said, at=at) == allowed
+
+    def sum_of(self, attempt: Attempt, participants: Bitmap) -> bytes:
+        """The root of the sum over these participants; now and then of another."""
+        updates = [self.uploads[attempt.round, attempt.attempt, i][0] for i in members_of(participants)]
+        total = [sum(column) % Q for column in zip(*updates, strict=True)]
+        total[self.chosen.randrange(64)] += self.chosen.random() < 0.4
+        root = hash_leaf(content(tuple(total)))
+        self.leaves[root] = tuple(total)
+        return root
+
+    def open_or_close(self, attempt: Attempt, at: int, may_close: bool) -> None:
+        member, place = self.speaker(attempt.openings), (attempt.round, attempt.attempt, 0)
+        if self.chosen.random() < 0.4:
+            openers = bitmap_of(self.chosen.sample(sorted(attempt.openings), min(3, len(attempt.openings))))
+            openers = bitmap_of(sorted(attempt.openings)[: self.state.terms.threshold]) if may_close else openers
+            if self.chosen.random() < 0.1:
+                openers = Bitmap(self.chosen.getrandbits(len(self.state.founders)))
+            right = openers.bit_count() == self.state.terms.threshold and not openers & ~bitmap_of(tuple(attempt.openings))
+            root = self.key_sum_of(attempt, openers) if right else self.chosen.randbytes(32)
+            said = (*place, openers, root, *[self.chosen.randbytes(32) for _ in range(4)])
+            allowed = self.hears(member) and may_close and right
+            assert self.say(member, "commitResult", *said, at=at) == allowed
+            return
+        leaf = tuple(self.chosen.randrange(SHARE_PRIME) for _ in range(64))
+        self.leaves[key_root(leaf)] = leaf
+        allowed = self.hears(member) and member not in attempt.openings
+        assert self.say(member, "publishOpening", *place, key_root(leaf), self.chosen.randbytes(32), at=at) == allowed
+
+    def key_sum_of(self, attempt: Attempt, openers: Bitmap) -> bytes:
+        """The root of what these openings give; now and then of something else."""
+        members = members_of(openers)
+        weights = lagrange_at_zero([i + 1 for i in members])
+        columns = zip(*(self.leaves[attempt.openings[i].root] for i in members), strict=True)
+        leaf = [sum(w * x for w, x in zip(weights, column, strict=True)) % SHARE_PRIME for column in columns]
+        leaf[self.chosen.randrange(64)] += self.chosen.random() < 0.5
+        self.leaves[key_root(tuple(leaf))] = tuple(leaf)
+        return key_root(tuple(leaf))
+
+    def leave_or_speak(self, at: int) -> None:
+        """After the end: bonds go back once the challenge window has passed; nothing else is heard."""
+        member = self.chosen.randrange(len(self.state.founders))
+        if self.chosen.random() < 0.5:
+            words = [self.chosen.randbytes(32) for _ in range(3)]
+            assert not self.say(member, "commitUpdate", self.state.round, 0, *words, at=at)
+            return
+        staked = self.hears(member) and not self.state.withdrawn >> member & 1
+        free = bond_free_at(self.state, at)
+        assert self.say(member, "withdrawBond", at=at) == (staked and free is not None and at >= free)
+
+    # Quarrels: a challenge that may succeed or not, or a sum stated anew.
+
+    def quarrel(self, at: int) -> None:
+        """One challenge about anything that was ever said, or a refuted sum stated anew."""
+        state, round = self.state, self.chosen.randrange(1, self.state.round + 2)
+        locked = state.closed.get(round, state.current)
+        if locked is None or locked.round != round or locked.aggregate is None:
+            locked = None
+        kind = self.chosen.choice(("restate", "aggregate", "aggregate", "key sum", "key sum", "residue", "conflict"))
+        if kind == "restate":
+            self.restate(locked, at)
+        elif kind == "aggregate":
+            self.challenge(self.against_sum(locked) if locked else ChallengeAggregate(round, 0, 0, (), ()), at)
+        elif kind == "key sum":
+            closed = locked if round in state.closed else None
+            self.challenge(self.against_key_sum(closed) if closed else ChallengeKeySum(round, 0, 0, (), ()), at)
+        elif kind == "residue":
+            attempts = [*state.voided, *state.forgotten, *state.closed.values(), *([state.current] if state.current else [])]
+            said = [attempt for attempt in attempts if attempt.commits]
+            if said:
+                self.challenge(self.against_residue(self.chosen.choice(said)), at)
+        elif self.chosen.random() < 0.15:  # else members would be gone too soon
+            self.challenge(self.against_two_openings(round), at)
+
+    def challenge(self, challenge: Challenge, at: int) -> None:
+        """Both twins must come to the same verdict, by the same reason."""
+        address = Address(self.federation.address)
+        try:
+            expected = f"liar {judge(self.state, self.chain.chain_id, address, challenge, at)}"
+        except ChallengeRefused as refused:
+            expected = refused.error_name
+        name = type(challenge).__name__.replace("Challenge", "challenge", 1)
+        slashed, before = self.state.slashed, Counter(self.tally)
+        if self.say(self.chosen.randrange(len(self.state.founders)), name, *arguments_of(challenge), at=at):
+            (liar,) = members_of(self.state.slashed & ~slashed) or (None,)
+            assert expected == f"liar {liar}" or (liar is None and expected.startswith("liar")), (expected, challenge)
+            self.tally["a liar without a bond"] += liar is None
+        else:
+            (reason,) = self.tally - before
+            assert expected == reason, challenge
+
+    def lines(self, attempt: Attempt, rebuilt: Bitmap) -> tuple[Line, ...]:
+        place = attempt.round, attempt.attempt
+        return tuple(
+            Line(i, self.uploads[(*place, i)][1] if rebuilt >> i & 1 else commit.commitment)
+            for i, commit in attempt.commits.items()
+        )
+
+    def bent(self, proofs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Seldom: evidence with something wrong in it."""
+        if self.chosen.random() < 0.9:
+            return proofs
+        at = self.chosen.randrange(len(proofs))
+        return (*proofs[:at], self.chosen.randbytes(32), *proofs[at + 1 :])
+
+    def against_sum(self, attempt: Attempt) -> ChallengeAggregate:
+        assert attempt.aggregate is not None
+        claim = self.leaves[attempt.posted_sum.root if attempt.posted_sum else attempt.aggregate.root]
+        proofs = words(content(claim))
+        for i in attempt.commits:
+            if attempt.aggregate.participants >> i & 1:
+                proofs += words(content(self.uploads[attempt.round, attempt.attempt, i][0]))
+        lines = self.lines(attempt, attempt.aggregate.participants)
+        return ChallengeAggregate(attempt.round, 0, 0, lines, self.bent(proofs))
+
+    def against_key_sum(self, attempt: Attempt) -> ChallengeKeySum:
+        assert attempt.result is not None
+        openers, proofs, lines = attempt.result.openers, key_proof(self.leaves[attempt.result.key_sum_root]), []
+        for i, opening in attempt.openings.items():
+            lines.append(Line(i, bytes(32) if openers >> i & 1 else opening.root))
+            if openers >> i & 1:
+                proofs += key_proof(self.leaves[opening.root])
+        return ChallengeKeySum(attempt.round, 0, 0, tuple(lines), self.bent(proofs))
+
+    def against_residue(self, attempt: Attempt) -> ChallengeResidue:
+        member = self.chosen.choice(list(attempt.commits))
+        proof = words(content(self.uploads[attempt.round, attempt.attempt, member][0]))
+        lines = self.lines(attempt, Bitmap(1 << member))
+        return ChallengeResidue(attempt.round, attempt.attempt, member, 0, lines, self.bent(proof))
+
+    def against_two_openings(self, round: int) -> ChallengeEquivocation:
+        account = self.chosen.randrange(len(self.state.founders) + 1)  # one is no founder
+        pair: list[Any] = []
+        for participants in (7, self.chosen.choice((7, 15))):
+            said = OpeningStatement(round, 0, 0, Bitmap(participants), Root(b"\x01" * 32))
+            pair += [said, self.signed(said, account)]
+        return ChallengeEquivocation(*pair)
+
+    def signed(self, said: OpeningStatement, account: int) -> bytes:
+        names = {"round": 32, "attempt": 32, "group": 16, "participants": 128}
+        kinds = [{"name": name, "type": f"uint{bits}"} for name, bits in names.items()]
+        domain = {"name": "fedchain", "version": "1", "chainId": self.chain.chain_id}
+        message = encode_typed_data(
+            domain | {"verifyingContract": self.federation.address},
+            {"Opening": [*kinds, {"name": "root", "type": "bytes32"}]},
+            {name: getattr(said, name) for name in [*names, "root"]},
+        )
+        signature: bytes = Account.sign_message(message, self.chain.keys[account]).signature
+        return signature
+
+    def restate(self, attempt: Attempt | None, at: int) -> None:
+        member = self.chosen.randrange(len(self.state.founders))
+        if attempt is None or attempt.aggregate is None:
+            said = (self.state.round + 1, 0, self.chosen.randbytes(32), self.chosen.randbytes(32))
+            assert not self.say(member, "restateAggregate", *said, at=at)
+            return
+        free = bond_free_at(self.state, at)
+        allowed = self.hears(member) and attempt.posted_sum is None and (free is None or at < free)
+        root = self.sum_of(attempt, attempt.aggregate.participants)
+        said = (attempt.round, 0, root, self.chosen.randbytes(32))
+        assert self.say(member, "restateAggregate", *said, at=at) == allowed
 
     def compare(self) -> None:
         """Both twins, asked about the present, the deadlines ahead, and some other time to come."""
@@ -244,12 +441,16 @@ class History:
         questions: list[tuple[Any, ...]] = [("phaseOf", round) for round in rounds]
         live = live_attempt(state, at)
         if live is not None:
-            questions += [("roundAt", state.round), ("aggregatorNow",)]
+            questions += [("roundAt", state.round), ("aggregatorNow",), ("aggregateOf", state.round, 0)]
+            questions += [("resultOf", max(state.closed), 0)] if state.closed else []
         member = self.chosen.randrange(len(state.founders))
-        standing = [("currentRound",), ("enrolled",), ("model",), ("memberAt", member)]
-        current, enrolled, model_digest, seen, *answers = self.federation.call_all([*standing, *questions], at)
-        assert (current, enrolled, model_digest) == (state.round, state.enrolled, state.model_digest)
-        assert (seen["enrolled"], seen["withdrawn"]) == (member in state.members, bool(state.withdrawn >> member & 1))
+        standing = [("currentRound",), ("enrolled",), ("standing",), ("slashed",), ("model",), ("memberAt", member)]
+        current, *counted, model_digest, seen = self.federation.call_all(standing, at)
+        answers = self.federation.call_all(questions, at)
+        assert (current, model_digest) == (state.round, state.model_digest)
+        assert counted == [state.enrolled, state.standing, state.slashed]
+        flags = member in state.members, bool(state.withdrawn >> member & 1), bool(state.slashed >> member & 1)
+        assert (seen["enrolled"], seen["withdrawn"], seen["slashed"]) == flags
         assert [Phase(phase) for phase in answers[:3]] == [phase_of(state, round, at) for round in rounds], at
         if live is None:
             return
@@ -266,14 +467,35 @@ class History:
             "stopVotes": state.stop_votes,
         }, at
         assert answers[4] == aggregator_of(state, live, at), at
+        assert answers[5]["root"] == (live.posted_sum.root if live.posted_sum else bytes(32))
+        if state.closed:
+            result = state.closed[max(state.closed)].result
+            assert result is not None
+            assert (answers[6]["openers"], answers[6]["keySumRoot"]) == (result.openers, result.key_sum_root)
+
+
+def arguments_of(challenge: Challenge) -> tuple[Any, ...]:
+    """A challenge as the ABI takes it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Line):
+            return value.index, value.word
+        if isinstance(value, OpeningStatement):
+            return value.round, value.attempt, value.group, value.participants, value.root
+        return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+    return tuple(plain(getattr(challenge, name)) for name in challenge.__dataclass_fields__)
 
 
 HISTORIES = (
-    {"seed": 1, "members": 3, "threshold": 2, "rounds": 1, "hesitant": 0.0},
-    {"seed": 2, "members": 4, "threshold": 3, "rounds": 2, "hesitant": 0.9},
-    {"seed": 3, "members": 5, "threshold": 3, "rounds": 9, "hesitant": 0.5},
-    {"seed": 4, "members": 6, "threshold": 4, "rounds": 9, "hesitant": 0.9},
-    {"seed": 5, "members": 5, "threshold": 4, "rounds": 9, "hesitant": 0.0},
+    {"seed": 1, "members": 3, "threshold": 2, "rounds": 1, "hesitant": 0.0, "quarrelsome": 0.0},
+    {"seed": 2, "members": 4, "threshold": 3, "rounds": 2, "hesitant": 0.9, "quarrelsome": 0.02},
+    {"seed": 3, "members": 5, "threshold": 3, "rounds": 9, "hesitant": 0.5, "quarrelsome": 0.0},
+    {"seed": 4, "members": 6, "threshold": 4, "rounds": 9, "hesitant": 0.9, "quarrelsome": 0.1},
+    {"seed": 5, "members": 5, "threshold": 4, "rounds": 9, "hesitant": 0.0, "quarrelsome": 0.02},
+    {"seed": 6, "members": 11, "threshold": 6, "rounds": 9, "hesitant": 0.0, "quarrelsome": 0.15},
+    {"seed": 7, "members": 11, "threshold": 6, "rounds": 3, "hesitant": 0.0, "quarrelsome": 0.1},
+    {"seed": 8, "members": 4, "threshold": 3, "rounds": 2, "hesitant": 0.0, "quarrelsome": 0.2},
 )
 
 
@@ -282,19 +504,24 @@ def test_the_contract_and_python_tell_the_same_story(found: Callable[..., Any]) 
     tally: Counter[str] = Counter()
     for chosen in HISTORIES:
         terms = {"threshold": chosen["threshold"], "rounds": chosen["rounds"], "bond": 7, "challengeWindow": 50}
-        history = History(found(chosen["members"], **windows, **terms), chosen["seed"], chosen["hesitant"])
+        federation = found(chosen["members"], **windows, **terms, modelSize=100)
+        history = History(federation, chosen["seed"], chosen["hesitant"], chosen["quarrelsome"])
         for _ in range(STEPS):
             history.step()
             history.compare()
         ended = is_finished(history.state)
         tally.update(history.tally)
         tally["void attempt"] += len(history.state.voided)
+        tally["forgotten attempt"] += len(history.state.forgotten)
         tally["finished by rounds"] += history.state.round > history.state.terms.rounds
-        tally["finished by votes"] += ended and history.state.round <= history.state.terms.rounds
+        tally["finished by votes"] += history.state.stop_votes.bit_count() >= history.state.terms.threshold
+        tally["finished by slashing"] += ended and are_too_few(history.state)
     # A history in which little happens proves little: all of this must have come about.
     phases = {phase.name for phase in Phase} - {"CLOSED", "PENDING"}
-    events = {e["name"] for e in load_artifact().abi if e["type"] == "event"} - {"FederationFounded"}
-    moments = {"first turn", "failover", "void attempt", "left before the run"}
-    endings = {"finished by rounds", "finished by votes"}
-    refusals = {"FederationWrongAttempt", "FederationNotAggregator", "FederationTooFewParticipants"}
-    assert not {what for what in phases | events | moments | endings | refusals if not tally[what]}, tally
+    events = {e["name"] for e in load_artifact().abi if e["type"] == "event"} - {"FederationFounded", "RewardWithdrawn"}
+    moments = {"first turn", "failover", "void attempt", "forgotten attempt", "left before the run", "a liar without a bond"}
+    endings = {"finished by rounds", "finished by votes", "finished by slashing"}
+    refusals = {"FederationWrongAttempt", "FederationNotAggregator", "FederationTooFewParticipants", "FederationSlashed"}
+    verdicts = {"FederationHonest", "FederationBadEvidence", "FederationNoStatement", "FederationAlreadySlashed"}
+    verdicts |= {"FederationChallengeOver", "FederationNotMember"}
+    assert not {w for w in phases | events | moments | endings | refusals | verdicts if not tally[w]}, tally

@@ -187,6 +187,15 @@ def test_a_result_out_of_nowhere_is_named_and_the_audit_goes_on(named: Any, hone
     assert len(report.rounds) == 1
 
 
+def test_a_result_with_nothing_under_it_is_named_and_none_of_its_checks_pass(named: Any, honest: Any) -> None:
+    play = honest.copy()
+    play.say(replace(honest.event(ResultCommitted, round=2), round=3))
+    report = play.audit()
+    assert named.found(report) == {(6, 3, named.MEMBERS[1])}
+    assert all(report.rounds[2].check(number).status is Status.NOT_POSSIBLE for number in (7, 8, 9, 10))
+    assert report.rounds[2].seconds.total == 0
+
+
 def test_time_that_runs_backwards_names_the_contract(named: Any, honest: Any) -> None:
     founded = honest.event(FederationFounded)
     play = honest.edited(FederationFounded, {"at": founded.at + 7})

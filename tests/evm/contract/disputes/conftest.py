@@ -176,7 +176,7 @@ class Play:
 
     def close(self, member: int = 0) -> Play:
         openers = sum(1 << i for i in self.openers)
-        words = (openers, self.key_sum.root(), self.result.root(), self.model, b"\x05" * 32)
+        words = (openers, self.key_sum.root(), self.result.root(), b"\x05" * 32, self.model, b"\x05" * 32)
         self.federation.send(member, "commitResult", self.round, self.attempt, 0, *words)
         self.closer = member
         return self

@@ -246,7 +246,7 @@ def test_a_slashed_member_is_not_heard_again(play: PlayOf, refuses: Refuses, sig
         "postReceipt": (1, 0, 0),
         "commitAggregate": (1, 0, 0, 15, ONE, ONE),
         "publishOpening": (1, 0, 0, ONE, ONE),
-        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE),
+        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE),
         "voteToStop": (1,),
         "restateAggregate": (1, 0, ONE, ONE),
     }
