@@ -6,7 +6,8 @@ possible it goes on from what was posted, and says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..crypto import (
     OPENING_BYTES,
@@ -36,14 +37,24 @@ UNKNOWN = "unknown: a participant whose key is not its ciphertext's, or too many
 
 
 @dataclass(frozen=True, slots=True)
+class Recomputed:
+    """What the auditor computed itself of one attempt; None, or no openings, where it could not."""
+
+    total: Aggregate | None = None
+    openings: Mapping[Index, Opening] = field(default_factory=dict)
+    opened: Opened | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Opening:
     """What came of opening the sum. `refuted`: all was there, and yet nothing that was published opens it."""
 
     opened: Opened | None
     refuted: bool = False
+    openings: Mapping[Index, Opening] = field(default_factory=dict)
 
 
-def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> None:
+def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> Recomputed:
     """Checks 7 to 10 of one attempt, as far as it got."""
     locked, result = subject.attempt.aggregate, subject.attempt.result
     if locked is None:
@@ -52,20 +63,21 @@ def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> None:
                 subject.ledger.defer(subject.scope, number, "no participant set is locked")
             else:
                 subject.block(number, "a result was posted with no participant set locked (check 6)")
-        return
+        return Recomputed()
     if not locked.participants or not is_subset(locked.participants, subject.attempt.committed):
         for number in (7, 8, 9, 10):
             subject.block(number, "the locked set names members without a committed update (check 6)")
-        return
+        return Recomputed()
     total, recomputed = _check_sum(subject, locked, uploads)
     opening = _check_openings(subject, locked, total, closed=result is not None)
     _check_refuted_results(subject, opening.opened if recomputed else None)
     if result is None:
         for number in (9, 10):
             subject.ledger.defer(subject.scope, number, "no result is posted")
-        return
-    _check_result(subject, result, opening, recomputed)
-    _check_model(subject, locked, result, opening.opened)
+    else:
+        _check_result(subject, result, opening, recomputed)
+        _check_model(subject, locked, result, opening.opened)
+    return Recomputed(total if recomputed else None, opening.openings, opening.opened)
 
 
 def _check_sum(
@@ -126,10 +138,10 @@ def _check_openings(subject: Subject, locked: AggregateCommitted, total: Aggrega
     openings, lost = _read_openings(subject)
     if len(published) < threshold and not closed:
         subject.ledger.defer(subject.scope, 8, f"{len(published)} of {threshold} openings are published")
-        return _Opening(None)
+        return _Opening(None, openings=openings)
     if total is None:
         subject.block(8, "there is no sum to open")
-        return _Opening(None)
+        return _Opening(None, openings=openings)
     try:
         opened = open_aggregate(
             total,
@@ -141,18 +153,18 @@ def _check_openings(subject: Subject, locked: AggregateCommitted, total: Aggrega
         )
     except NotEnoughOpenings:
         subject.block(8, f"{len(openings)} usable openings of {threshold} needed")
-        return _Opening(None, refuted=not lost)
+        return _Opening(None, refuted=not lost, openings=openings)
     except Fault as spoiled:
         if closed and not lost:
             subject.ledger.raised(subject.scope, 8, spoiled, UNKNOWN)
         else:
             subject.block(8, "the openings that are there do not open the sum")
-        return _Opening(None, refuted=not lost)
+        return _Opening(None, refuted=not lost, openings=openings)
     certain = len(opened.wrong) <= len(openings) - 2 * threshold + 2
     for index in opened.wrong:
         got = "another one" if certain else f"another one, unless {threshold - 1} liars in concert shifted the blame"
         subject.fault(8, index, "an opening on the polynomial of the others", got)
-    return _Opening(opened)
+    return _Opening(opened, openings=openings)
 
 
 def _read_openings(subject: Subject) -> tuple[dict[Index, Opening], bool]:

@@ -73,6 +73,10 @@ class Ledger:
         """The faults found so far by one check in one scope."""
         return tuple(self._findings[scope, number].faults)
 
+    def is_blocked(self, scope: Scope, number: int) -> bool:
+        """Whether a check could not be made, wholly or in part, whatever else it found."""
+        return bool(self._findings[scope, number].blocked)
+
     def check(self, scope: Scope, number: int) -> Check:
         """How a check ended: a fault outweighs what could not be looked at, that outweighs what is not due."""
         found = self._findings[scope, number]

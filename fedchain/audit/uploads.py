@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..crypto import check_ciphertext, check_shares, ciphertext_size, shares_size
+from ..crypto import CommittedUpload, check_ciphertext, check_shares, ciphertext_size, shares_size
 from ..errors import Fault
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
@@ -19,10 +19,21 @@ class Upload:
     """One member's upload as the auditor found it.
 
     `ciphertext` is None where the object is missing or malformed; `broken` says that its author broke a rule with it.
+    `stored` is the ciphertext's object whatever it holds, `shares_root` None where there is no shares object to hash:
+    with both the upload is evidence.
     """
 
     ciphertext: Path | None
     broken: bool
+    stored: Path | None
+    shares_root: Root | None
+
+    @property
+    def evidence(self) -> CommittedUpload | None:
+        """What a proof about it is made from."""
+        if self.stored is None or self.shares_root is None:
+            return None
+        return CommittedUpload(self.stored, self.shares_root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
     readable = ciphertext.path if ciphertext.root else None
     if ciphertext.root is None or shares.root is None:
         subject.block(3, f"the commitment of {author} cannot be rebuilt without its objects")
-        return Upload(readable, ciphertext.malformed or shares.malformed)
+        return Upload(readable, ciphertext.malformed or shares.malformed, ciphertext.path, shares.root)
     rebuilt = update_commitment(
         subject.chain_id,
         subject.contract,
@@ -93,7 +104,7 @@ def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
     )
     if rebuilt != commit.commitment:
         subject.fault(3, index, f"the commitment to the stored upload {rebuilt.hex()}", commit.commitment.hex())
-    return Upload(readable, rebuilt != commit.commitment)
+    return Upload(readable, rebuilt != commit.commitment, ciphertext.path, shares.root)
 
 
 def _check_part(

@@ -67,6 +67,19 @@ def audit(
         int | None, typer.Option(min=0, help="The block of the deployment [default: found by search].")
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for an object.")] = 30,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the run, audit each statement as it comes; the report at its end.")
+    ] = False,
+    challenge: Annotated[
+        bool, typer.Option("--challenge", help="With --watch and --key: take what is wrong to the contract.")
+    ] = False,
+    key: Annotated[
+        Path | None, typer.Option(help="The keystore of the account that challenges; any account may.", dir_okay=False)
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file with the key's password [default: FEDCHAIN_PASSWORD, or a prompt].")
+    ] = None,
+    poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks at the chain.")] = 2,
 ) -> None:
     """Check every round of a federation: charter, uploads, order, sums, openings, results, models, stakes.
 
@@ -78,8 +91,10 @@ def audit(
     - `fedchain audit --rpc http://127.0.0.1:8545 --contract 0x5FbD… --ipfs http://127.0.0.1:5001`
     - `fedchain audit --rpc URL --contract ADDRESS --ipfs API --html audit.html --bundle audit.zip`
     - `fedchain audit --from audit.zip --json`
+    - `fedchain audit --watch --challenge --key ada.json --rpc URL --contract ADDRESS --ipfs API`
     """
     from rich.console import Console
+    from rich.text import Text
 
     from ..audit import print_report, write_html
 
@@ -89,6 +104,14 @@ def audit(
         sources = replace(sources, rpc=None)
     if from_file is not None and bundle_file is not None:
         raise UsageError("--bundle writes what --from reads; give one of them")
+    # What is printed for machines must be all that stands on standard output.
+    console = Console(stderr=json_file == "-", highlight=False)
+    if challenge and not (watch and key is not None):
+        raise UsageError("--challenge sends transactions: give --watch and --key FILE with it")
+    if watch:
+        if from_file is not None or only_round is not None:
+            raise UsageError("--watch follows the chain; drop --from and --round")
+        sources.watch(key if challenge else None, password_file, poll_s, lambda line: console.print(Text(line), soft_wrap=True))
     try:
         report = sources.audit(only_round, bundle_file)
         if json_file is not None:
@@ -99,8 +122,6 @@ def audit(
         if error.filename is None:
             raise
         raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from error
-    # What is printed for machines must be all that stands on standard output.
-    console = Console(stderr=json_file == "-", highlight=False)
     print_report(console, report)
     for what, path in (("report", html_file), ("bundle", bundle_file)):
         if path is not None:
@@ -133,6 +154,25 @@ class _Sources:
             if self.rpc is None:
                 return _run(bundle, bundle, only_round)
             return self._of_chain(bundle, bundle.contract, only_round, None)
+
+    def watch(self, key: Path | None, password_file: Path | None, poll_s: float, tell: Callable[[str], None]) -> None:
+        """Follow the run until nothing can be challenged any more; with a key, challenge what is wrong."""
+        from ..audit import follow
+        from ..store.ipfs import IpfsStore
+
+        reader = self._reader(None)
+        sender = None
+        if key is not None:
+            # Only who challenges loads code that can sign.
+            from ..chain.keys import load_identity
+            from ..chain.sender import Sender, VolatileJournal
+            from .options import read_password
+
+            identity = load_identity(key, read_password(password_file))
+            sender = Sender(
+                self.rpc or "", reader.contract, identity.account_private, VolatileJournal(), chain_id=reader.chain_id
+            )
+        follow(reader, IpfsStore(self.ipfs, timeout_s=self.timeout_s), sender, tell, poll_s=poll_s)
 
     def _of_chain(
         self, store: Objects, bundled: Address | None, only_round: int | None, bundle_file: Path | None

@@ -103,6 +103,8 @@ class MemoryChain:
     time: int = BEGIN
     chain_id: int = CHAIN_ID
     contract: Address = CONTRACT
+    together: set[int] = field(default_factory=set)
+    """The events that belong to the transaction of the one before."""
 
     def refresh(self) -> FederationState:
         first = self.events[0]
@@ -120,7 +122,7 @@ class MemoryChain:
 
     def log(self) -> tuple[Logged, ...]:
         return tuple(
-            Logged(event, 10 + i, bytes([i % 256]) * 32, i.to_bytes(32, "big"), 0)
+            Logged(event, 10 + i, bytes([i % 256]) * 32, (i - (i in self.together)).to_bytes(32, "big"), 0)
             for i, event in enumerate(self.events)
         )
 
@@ -222,20 +224,20 @@ class Play:
         self.close(number)
 
     def trainers(self, number: int) -> list[Index]:
-        return list(self.state.order)
+        return list(members_of(self.state.heard))
 
     def shareholders(self, number: int) -> list[Index]:
-        return list(self.state.order)
+        return list(members_of(self.state.heard))
 
     def openers(self, number: int) -> list[Index]:
-        return list(self.state.order)
+        return list(members_of(self.state.heard))
 
     def context(self, number: int) -> RoundContext:
         base, _ = self.state.base_model(number)
         return RoundContext(self.chain.chain_id, self.chain.contract, number, self.attempt().attempt, base)
 
     def encryption_keys(self) -> dict[Index, bytes]:
-        return {i: m.encryption_key for i, m in self.state.members.items()}
+        return self.state.encryption_keys(self.attempt())
 
     @property
     def weights(self) -> dict[Index, int]:
@@ -346,7 +348,7 @@ class Play:
         """A sum, opened by everybody's honest openings."""
         return open_aggregate(
             total,
-            {i: self.open(number, i) for i in self.state.order},
+            {i: self.open(number, i) for i in members_of(self.state.heard)},
             threshold=self.state.terms.threshold,
             participants=self.locked(number).participants.bit_count(),
             context=self.context(number),
