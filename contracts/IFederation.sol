@@ -240,7 +240,7 @@ interface IFederation {
     // lowest first. `proofs` are proofs of equal length, one after another. depth = ceil(log2(leaves)); ciphertexts, aggregates
     // and results have ceil(modelSize / 128) leaves, openings and key sums 32.
     //
-    // Verdict. The liar's bond goes: half is burnt (sent to 0x…dEaD, with the odd wei), half is credited to the challenger
+    // Verdict. The liar's bond goes: half is burnt (it stays here, out of anyone's reach, with the odd wei), half is the challenger's
     // (withdrawReward). A slashed member is not heard again, and its turns pass. It is still counted, as everyone is, until the round
     // ends: phases never move backwards within a round. What it has said before counts as said.
 

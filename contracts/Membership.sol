@@ -6,15 +6,13 @@ import {IFederation} from "./IFederation.sol";
 /// @title Who takes part, and what each has at stake: founders, enrolment, bonds, slashing, rewards.
 /// @dev The terms live in the code (immutables), so that reading them costs no storage access. What a round may do with a
 /// member is for Rounds.sol; this contract asks it two things only: the phase, and when bonds are free. All money that it holds
-/// is bonds and rewards: each has one way out, and a slash turns the one into the other.
+/// is bonds and rewards, each with one way out, and what was burnt, which has none.
 abstract contract Membership is IFederation {
     /// @dev Founders a federation may have: two fields of the encrypted sum carry 64 members, and bitmaps and loops end there.
     uint256 internal constant MAX_MEMBERS = 64;
     uint256 internal constant MIN_MEMBERS = 3;
     /// @dev Beyond any model, and what 32 bits can count polynomials of. Twin: MAX_PARAMETERS.
     uint256 private constant MAX_MODEL_SIZE = 2 ** 40;
-    /// @dev Nobody has its key: what is sent there is gone.
-    address private constant BURNT = 0x000000000000000000000000000000000000dEaD;
 
     bytes32 private immutable _charterDigest;
     bytes32 private immutable _charterCid;
@@ -238,17 +236,15 @@ abstract contract Membership is IFederation {
         _standing &= ~_slashed;
     }
 
-    /// @dev Takes the bond of a member that is not slashed yet: half is burnt, else a liar that catches itself would lose nothing;
-    /// the other half waits for the challenger, who may be a contract that refuses it. Nothing is called but an address without code.
+    /// @dev Takes the bond of a member that is not slashed yet: half is burnt (it stays here for ever), else a liar that catches itself
+    /// would lose nothing; the other half waits for the challenger, who may be a contract that refuses it. Nothing is called.
     function _slash(uint8 index, uint32 round, uint8 rule) internal {
         uint256 reward = _bond / 2;
-        uint256 burning = _bond - reward;
         _slashed |= _bit(index);
         _lastSlashAt = uint40(block.timestamp);
-        _burnt += uint152(burning);
+        _burnt += uint152(_bond - reward);
         _rewards[msg.sender] += reward;
-        emit MemberSlashed(index, msg.sender, round, rule, burning, reward);
-        _pay(BURNT, burning);
+        emit MemberSlashed(index, msg.sender, round, rule, _bond - reward, reward);
     }
 
     function _pay(address account, uint256 amount) private {
