@@ -99,7 +99,7 @@ def compile_sources(sources: dict[str, str], solc: Path | None = None) -> dict[s
 
 
 def build(solc: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The artifacts by name, compiled from this checkout's `contracts/`; a warning counts as an error. Raises UsageError."""
+    """The artifacts by name, compiled from this checkout's `contracts/`; a warning is an error. Raises UsageError."""
     try:
         sources = {name: (ROOT / name).read_text(encoding="utf-8") for name in SOURCES}
     except OSError as error:

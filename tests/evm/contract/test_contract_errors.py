@@ -32,14 +32,18 @@ def provokes(error: str) -> Callable[[Callable[[Found, Refuses], None]], Callabl
     return register
 
 
-@pytest.mark.parametrize("error", sorted({e["name"] for e in load_artifact().abi if e["type"] == "error"} - IN_DISPUTES))
+@pytest.mark.parametrize(
+    "error", sorted({e["name"] for e in load_artifact().abi if e["type"] == "error"} - IN_DISPUTES)
+)
 def test_this_error_is_provoked(error: str, found: Found, refuses: Refuses) -> None:
     PROVOKED[error](found, refuses)
 
 
 def test_the_errors_of_the_abi_are_the_errors_provoked() -> None:
     assert {e["name"] for e in load_artifact().abi if e["type"] == "error"} == set(PROVOKED) | IN_DISPUTES
-    disputes = "".join(path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "disputes").glob("test_*.py"))
+    disputes = "".join(
+        path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "disputes").glob("test_*.py")
+    )
     assert not {error for error in IN_DISPUTES if f'refuses("{error}"' not in disputes}
 
 
@@ -391,7 +395,12 @@ def conflict(federation: Any, member: int) -> tuple[Any, ...]:
         names = (("round", 32), ("attempt", 32), ("group", 16), ("participants", 128))
         kinds = [{"name": name, "type": f"uint{bits}"} for name, bits in names] + [{"name": "root", "type": "bytes32"}]
         message = encode_typed_data(
-            {"name": "fedchain", "version": "1", "chainId": federation.chain.chain_id, "verifyingContract": federation.address},
+            {
+                "name": "fedchain",
+                "version": "1",
+                "chainId": federation.chain.chain_id,
+                "verifyingContract": federation.address,
+            },
             {"Opening": kinds},
             {kind["name"]: value for kind, value in zip(kinds, values, strict=True)},
         )

@@ -1,9 +1,10 @@
 """The twin: random histories on the chain, folded in Python, and both asked the same questions at random times.
 
 `fedchain/protocol/phase.py` and `contracts/Rounds.sol` must give the same phase, the same live attempt and the same
-aggregator at every moment; and what the one lets in, the other must let in too. Challenges as well: `protocol/disputes.py`
-says beforehand what `contracts/Disputes.sol` will do. The numbers are made up, but what follows from what is real: models
-have one leaf, so that a sum, and a key sum, can be right or wrong, and evidence against each can be had.
+aggregator at every moment; and what the one lets in, the other must let in too. Challenges as well:
+`protocol/disputes.py` says beforehand what `contracts/Disputes.sol` will do. The numbers are made up, but what follows
+from what is real: models have one leaf, so that a sum, and a key sum, can be right or wrong, and evidence against each
+can be had.
 """
 
 from __future__ import annotations
@@ -289,7 +290,8 @@ class History:
             openers = bitmap_of(sorted(attempt.openings)[: self.state.terms.threshold]) if may_close else openers
             if self.chosen.random() < 0.1:
                 openers = Bitmap(self.chosen.getrandbits(len(self.state.founders)))
-            right = openers.bit_count() == self.state.terms.threshold and not openers & ~bitmap_of(tuple(attempt.openings))
+            opened = bitmap_of(tuple(attempt.openings))
+            right = openers.bit_count() == self.state.terms.threshold and not openers & ~opened
             root = self.key_sum_of(attempt, openers) if right else self.chosen.randbytes(32)
             said = (*place, openers, root, *[self.chosen.randbytes(32) for _ in range(4)])
             allowed = self.hears(member) and may_close and right
@@ -338,8 +340,8 @@ class History:
             closed = locked if round in state.closed else None
             self.challenge(self.against_key_sum(closed) if closed else ChallengeKeySum(round, 0, 0, (), ()), at)
         elif kind == "residue":
-            attempts = [*state.voided, *state.forgotten, *state.closed.values(), *([state.current] if state.current else [])]
-            said = [attempt for attempt in attempts if attempt.commits]
+            attempts = (*state.voided, *state.forgotten, *state.closed.values(), state.current)
+            said = [attempt for attempt in attempts if attempt is not None and attempt.commits]
             if said:
                 self.challenge(self.against_residue(self.chosen.choice(said)), at)
         elif self.chosen.random() < 0.08:  # else members would be gone too soon
@@ -534,7 +536,12 @@ def test_the_contract_and_python_tell_the_same_story(found: Callable[..., Any]) 
     events = {e["name"] for e in load_artifact().abi if e["type"] == "event"} - {"FederationFounded", "RewardWithdrawn"}
     moments = {"first turn", "failover", "void attempt", "forgotten attempt", "left before the run"}
     endings = {"finished by rounds", "finished by votes", "finished by slashing"}
-    refusals = {"FederationWrongAttempt", "FederationNotAggregator", "FederationTooFewParticipants", "FederationSlashed"}
+    refusals = {
+        "FederationWrongAttempt",
+        "FederationNotAggregator",
+        "FederationTooFewParticipants",
+        "FederationSlashed",
+    }
     verdicts = {"FederationHonest", "FederationBadEvidence", "FederationNoStatement", "FederationAlreadySlashed"}
     verdicts |= {"FederationChallengeOver", "FederationNotMember"}
     assert not {w for w in phases | events | moments | endings | refusals | verdicts if not tally[w]}, tally

@@ -83,8 +83,9 @@ def dealt(
 
 
 class Play:
-    """One round of a federation, honest until a test changes something. `out` are members whose updates are left out of the
-    sum, `silent` those who say nothing at all.
+    """One round of a federation, honest until a test changes something.
+
+    `out` are members whose updates are left out of the sum, `silent` those who say nothing at all.
     """
 
     def __init__(

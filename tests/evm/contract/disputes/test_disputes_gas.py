@@ -1,6 +1,6 @@
-"""What each challenge costs for a model of a million parameters, and that contracts/README.md says so (`pytest -s` prints it).
+"""What each challenge costs for a model of a million parameters, and that contracts/README.md says so.
 
-Trees of that size are not built here: a leaf and any siblings make a root, and the contract cannot tell.
+`pytest -s` prints the table anew. Trees of that size are not built here: a leaf and any siblings make a root, and the contract cannot tell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from fedchain.crypto.parameters import SHARE_PRIME, Q
 from fedchain.protocol.commitment import update_commitment
-from fedchain.protocol.merkle import fold, hash_leaf
+from fedchain.protocol.merkle import fold, hash_leaf, hash_leaves, prove, root_of
 
 README = Path(__file__).parents[4] / "contracts" / "README.md"
 MODEL_SIZE, LEAF, DEPTH, KEY_DEPTH = 1_000_000, 7_000, 13, 5
@@ -57,8 +57,6 @@ def costs(federation: Any) -> dict[str, int]:
 
     bound = 42 * len(federation.founders)
     s = np.array([chosen.randrange(-bound, bound) % SHARE_PRIME for _ in range(2048)])
-    from fedchain.protocol.merkle import hash_leaves, prove, root_of
-
     hashes = hash_leaves(s.astype("<u8").tobytes(), 512)
     key_sum = Claim(s[-64:], 31, 0, chosen)
     key_sum.root, key_sum.proof = root_of(hashes), [*key_sum.proof, *prove(hashes, 31)]
@@ -72,7 +70,14 @@ def costs(federation: Any) -> dict[str, int]:
     challenges = {
         "challengeKeySum": (1, 0, 31, opened, key_sum.proof + combined),
         "challengeResult": (1, 0, 64 * LEAF + 5, s.astype("<u2").tobytes(), listed, result.proof + sums),
-        "challengeResidue": (1, 0, 0, LEAF, [(0, shares[0]), *((i, commits[i]) for i in members if i)], updates[0].proof),
+        "challengeResidue": (
+            1,
+            0,
+            0,
+            LEAF,
+            [(0, shares[0]), *((i, commits[i]) for i in members if i)],
+            updates[0].proof,
+        ),
         "challengeAggregate": (1, 0, LEAF, listed, aggregate.proof + sums),
     }
     figures = {}

@@ -28,7 +28,14 @@ def slashed(index: int, rule: int, played: Any) -> tuple[str, dict[str, Any]]:
     federation = played.federation
     challenger = federation.chain.accounts[STRANGER].lower()
     half = federation.terms["bond"] // 2
-    said = {"index": index, "challenger": challenger, "round": played.round, "rule": rule, "burnt": half, "reward": half}
+    said = {
+        "index": index,
+        "challenger": challenger,
+        "round": played.round,
+        "rule": rule,
+        "burnt": half,
+        "reward": half,
+    }
     return "MemberSlashed", said
 
 
@@ -231,7 +238,7 @@ def noise_of(played: Any, coefficient: int) -> int:
 
 @pytest.mark.parametrize("noise", [-5, 5])
 def test_a_coefficient_of_zero_wraps_around_q_and_stands(play: PlayOf, refuses: Refuses, noise: int) -> None:
-    """Every sum of updates is above zero; the rest of the last leaf holds encryptions of zero, with noise of either sign."""
+    """Sums of updates are above zero; the rest of the last leaf holds encryptions of zero, with noise of either sign."""
     played = play()
     played.updates[0].leaves[8, 63] = (int(played.updates[0].leaves[8, 63]) + noise - noise_of(played, 575)) % Q
     played.aggregate, played.result = played.sum(), played.decoded()
@@ -269,13 +276,20 @@ def test_two_openings_of_one_place_are_refuted_and_others_are_not(play: PlayOf, 
     federation = play().federation
     first = sign(federation, 2)
     stranger = federation.chain.accounts[STRANGER]
-    for same in ({}, {"round": 2, "root": b"\x08" * 32}, {"attempt": 1, "participants": 15}, {"group": 1, "participants": 15}):
+    for same in (
+        {},
+        {"round": 2, "root": b"\x08" * 32},
+        {"attempt": 1, "participants": 15},
+        {"group": 1, "participants": 15},
+    ):
         with refuses("FederationHonest"):
             federation.send(stranger, "challengeEquivocation", *first, *sign(federation, 2, **same))
     for different in ({"participants": 15}, {"root": b"\x08" * 32}):
         data = federation.encode("challengeEquivocation", *first, *sign(federation, 2, **different))
         federation.eth_call({"from": stranger, "to": federation.address, "data": data})
-    told = federation.events(federation.send(stranger, "challengeEquivocation", *first, *sign(federation, 2, participants=15)))
+    told = federation.events(
+        federation.send(stranger, "challengeEquivocation", *first, *sign(federation, 2, participants=15))
+    )
     assert [(name, said["index"], said["rule"]) for name, said in told] == [("MemberSlashed", 2, 5)]
 
 
