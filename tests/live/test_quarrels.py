@@ -1,0 +1,186 @@
+"""Liars among real peers: slashed, replaced or rolled back, and the run ends with exactly the model of the honest one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedchain.audit import Report, audit
+from fedchain.chain.keys import new_identity
+from fedchain.cli.local import LocalFederation
+from fedchain.devnet.network import Devnet
+from fedchain.devnet.processes import die_with_parent
+from fedchain.protocol.ids import Digest, members_of
+from fedchain.protocol.phase import Phase, phase_of
+from fedchain.protocol.state import FederationState
+from fedchain.store.ipfs import IpfsStore
+
+ROOT = Path(__file__).parents[2]
+MISBEHAVE = ROOT / "tests" / "misbehave.py"
+MEMBERS, ROUNDS = 5, 2
+LIAR = 1
+"""The aggregator of round 2, the last one: what everybody trained before it speaks is what it would have been."""
+
+SETTINGS = [
+    "windows.enrol_s=120",
+    "windows.training_s=120",
+    "windows.receipt_s=30",
+    "windows.aggregate_s=4",
+    "windows.challenge_s=100",
+    f"run.rounds={ROUNDS}",
+    "run.seed=11",
+    "algorithm.local_epochs=1",
+]
+PATIENCE_S = 300
+
+
+@pytest.fixture(scope="module")
+def found(devnet: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LocalFederation]]:
+    """A function that founds a federation whose members lie as told: `{1: "wrong-sum"}`; its peers end with the module."""
+    made: list[LocalFederation] = []
+
+    def start(name: str, liars: dict[int, str], *options: str) -> LocalFederation:
+        folder = tmp_path_factory.mktemp(name)
+        local = LocalFederation.found(folder, ROOT / "peers" / "hospitals", MEMBERS, SETTINGS)
+        local.deploy(devnet)
+        local.prepare_peers(devnet, poll_s=0.1)
+        made.append(local)
+        for peer in local.peers:
+            peer.environment["PYTHONPATH"] = str(ROOT)
+            peer.command += options
+            if peer.index in liars:
+                peer.command[1:3] = [str(MISBEHAVE), liars[peer.index], str(ROUNDS)]
+            peer.start()
+        return local
+
+    yield start
+    for local in made:
+        local.stop_peers()
+
+
+def ended(local: LocalFederation, devnet: Devnet, slashed: int) -> FederationState:
+    """The state in which the run is finished and so many were slashed for it."""
+    reader, deadline = local.reader(devnet), time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        state, now = reader.refresh(), reader.now()
+        if phase_of(state, state.round, now) is Phase.FINISHED and len(members_of(state.slashed)) == slashed:
+            return state
+        time.sleep(0.1)
+    words = "\n".join(f"peer {peer.index}: {peer.last_words()}" for peer in local.peers)
+    raise AssertionError(f"not done after {PATIENCE_S} s; last words:\n{words}")
+
+
+def audited(local: LocalFederation, devnet: Devnet) -> Report:
+    return audit(local.reader(devnet), IpfsStore(devnet.ipfs_apis[2]))
+
+
+@pytest.fixture(scope="module")
+def honest_model(devnet: Devnet, found: Callable[..., LocalFederation]) -> Digest:
+    """What the same members come to when nobody lies."""
+    local = found("honest", {})
+    state = ended(local, devnet, slashed=0)
+    local.wait_for_peers(10)
+    assert [peer.exit_code for peer in local.peers] == [0] * MEMBERS, [p.last_words() for p in local.peers]
+    return state.model_digest
+
+
+def test_a_lying_aggregator_is_slashed_and_replaced_within_the_round(
+    devnet: Devnet, found: Callable[..., LocalFederation], honest_model: Digest
+) -> None:
+    local = found("wrong-sum", {LIAR: "wrong-sum"})
+    state = ended(local, devnet, slashed=1)
+    assert members_of(state.slashed) == (LIAR,)
+    closed = state.closed[ROUNDS]
+    assert closed.attempt == 0, "the round did not begin again"
+    assert closed.aggregate is not None and closed.aggregate.index == LIAR
+    assert closed.aggregate.participants == 0b11111, "its update is in the sum all the same"
+    assert [refuted.index for refuted in closed.refuted_sums] == [LIAR]
+    assert closed.posted_sum is not None and closed.posted_sum.index != LIAR
+    assert state.model_digest == honest_model
+    local.wait_for_peers(20)
+    codes = [peer.exit_code for peer in local.peers]
+    assert [code for index, code in enumerate(codes) if index != LIAR] == [0] * 4, [p.last_words() for p in local.peers]
+    report = audited(local, devnet)
+    assert report.faults == ()
+    (fallen,) = report.refutations
+    assert (fallen.what, fallen.round, fallen.offender) == ("aggregate", ROUNDS, LIAR)
+    assert fallen.slash is not None and fallen.slash.challenger in local.members
+    assert fallen.restated_by == closed.posted_sum.index
+
+
+def test_a_lying_closer_is_slashed_by_a_peer_and_the_model_rolled_back(
+    devnet: Devnet, found: Callable[..., LocalFederation], honest_model: Digest
+) -> None:
+    local = found("wrong-result", {LIAR: "wrong-result"})
+    state = ended(local, devnet, slashed=1)
+    closed = state.closed[ROUNDS]
+    assert [(refuted.index, refuted.model_digest != honest_model) for refuted in closed.refuted_results] == [
+        (LIAR, True)
+    ]
+    assert closed.result is not None and closed.result.index != LIAR
+    assert state.model_digest == honest_model
+    report = audited(local, devnet)
+    assert report.faults == ()
+    assert [(r.what, r.offender, r.slash and r.slash.rule) for r in report.refutations] == [("result", LIAR, 3)]
+
+
+class Watchtower:
+    """`fedchain audit --watch --challenge` by somebody who is no member, as a process."""
+
+    def __init__(self, devnet: Devnet, local: LocalFederation, folder: Path) -> None:
+        key, self.output = folder / "tower.json", folder / "tower.log"
+        self.address = new_identity(key, "watch", fast=True).address
+        devnet.fund(self.address, 10**19)
+        command = [sys.executable, "-m", "fedchain.cli.main", "audit", "--watch", "--challenge", "--key", str(key)]
+        command += ["--rpc", devnet.rpc, "--deployment", str(local.workdir / "deployment.json")]
+        command += ["--ipfs", devnet.ipfs_apis[3], "--poll", "0.2"]
+        environment = {"FEDCHAIN_PASSWORD": "watch", "PYTHONPATH": str(ROOT), "COLUMNS": "300", "NO_COLOR": "1"}
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
+
+    def said(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def test_a_watchtower_of_no_member_challenges_one_closer_after_another(
+    devnet: Devnet, found: Callable[..., LocalFederation], honest_model: Digest, tmp_path: Path
+) -> None:
+    """First the aggregator closes with a wrong S (R2), then the next in turn with a wrong sum (R3); peers only wait."""
+    local = found("tower", {LIAR: "wrong-key-sum", LIAR + 1: "wrong-result"}, "--no-challenge")
+    tower: Any = Watchtower(devnet, local, tmp_path)
+    try:
+        state = ended(local, devnet, slashed=2)
+    finally:
+        tower.stop()
+    said = tower.said()
+    closed = state.closed[ROUNDS]
+    assert [refuted.index for refuted in closed.refuted_results] == [LIAR, LIAR + 1], said
+    assert state.model_digest == honest_model
+    report = audited(local, devnet)
+    assert report.faults == ()
+    assert [(r.offender, r.slash and (r.slash.rule, r.slash.challenger)) for r in report.refutations] == [
+        (LIAR, (2, tower.address)),
+        (LIAR + 1, (3, tower.address)),
+    ]
+    for rule, liar in (("R2", LIAR), ("R3", LIAR + 1)):
+        assert f"✓ {rule} against {local.members[liar]} in round {ROUNDS}: upheld" in said
+    bond = state.terms.bond_wei
+    assert "earned" in said and bond > 0
