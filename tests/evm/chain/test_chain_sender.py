@@ -480,6 +480,30 @@ class TestAFeeThatIsTooLow:
         assert stuck.sender(1, stuck.stuck).submit("enrol", enrol(1)) == keccak(low)
         assert _nonce(stuck, 1, "pending") == 1
 
+    def test_a_node_that_keeps_the_cheaper_one_is_waited_for(
+        self, waiting: Any, proxy_for: Any, enrol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It wants still more to replace it: the statement waits there all the same."""
+        send, proxy = ChainAccount.send, proxy_for(waiting.anvil.url)
+        proxy.tamper = _dear_blocks
+        low = waiting.stuck.transaction("enrol")
+        high = ChainAccount(Rpc(proxy.url), waiting.key(1)).dearer(low)
+        assert high is not None
+        waiting.stuck.promise_transaction("enrol", 0, high)
+        refused: list[bytes] = []
+
+        def underpriced(self: ChainAccount, raw: bytes) -> None:
+            if raw == high:
+                refused.append(raw)
+                raise TransactionFailed("the chain refuses the transaction: replacement transaction underpriced")
+            send(self, raw)
+
+        monkeypatch.setattr(ChainAccount, "send", underpriced)
+        with _submitting(waiting.sender(1, waiting.stuck), "enrol", enrol(1)) as done:
+            _until(lambda: refused)
+            waiting.anvil.rpc("evm_mine")
+        assert done == [keccak(low)]
+
     def test_what_the_contract_would_refuse_by_now_is_not_raised(self, stuck: Any, enrol: Any) -> None:
         stuck.anvil.rpc("anvil_setCode", stuck.deployment.address, "0x60006000fd")
         with pytest.raises(TransactionFailed, match="contract refuses"):
