@@ -1,7 +1,7 @@
 """Crash points: places where a test or a demonstration may have this process die as if the plug were pulled.
 
 `FEDCHAIN_CRASH_AT="after-dealing@2"` makes the process kill itself (SIGKILL: no clean-up, no flush) when it passes that
-point in round 2 (enrolment counts as round 0). With `FEDCHAIN_CRASH_ONCE=FILE` only the first process to get there dies:
+point in round 2 (enrolment counts as round 0). With `FEDCHAIN_CRASH_ONCE=FILE` only the first process there dies:
 the file is its mark.
 """
 
