@@ -76,9 +76,11 @@ class ChainWriter(Protocol):
     def submit(self, key: str, action: Action) -> bytes:
         """Send one action and wait until it is mined; gives the transaction's hash.
 
-        `key` names the duty (for example "commit/3/0"). The raw signed transaction is journalled under it before it is
-        sent; the same key never signs twice: after a crash the same bytes are sent again. Raises TransactionFailed with
-        the contract's reason in words, ChainUnreachable.
+        `key` names the duty (for example "commit/3/0"), and a duty has one statement: recipient, value and calldata.
+        The raw signed transaction is journalled before it is sent, and after a crash the same bytes are sent again.
+        Only the very same statement is signed anew: at a new nonce once the old transaction was reverted or lost its
+        nonce, or at the same nonce for a higher fee. Raises TransactionFailed with the contract's reason in words (the
+        duty may be tried again), ChainUnreachable.
         """
         ...
 
@@ -87,19 +89,23 @@ class TransactionJournal(Protocol):
     """Where a writer keeps raw transactions before it sends them."""
 
     def transaction(self, key: str) -> bytes | None:
-        """The raw transaction promised under `key`, if any."""
+        """The newest raw transaction promised under `key`, if any."""
+        ...
+
+    def transactions(self, key: str) -> tuple[bytes, ...]:
+        """Every raw transaction promised under `key`, oldest first: any of them that succeeds fulfils the duty."""
         ...
 
     def promise_transaction(self, key: str, nonce: int, raw: bytes) -> None:
-        """Record durably (fsync) that these bytes are about to be sent."""
+        """Record durably (fsync) that these bytes are about to be sent. A key's later ones make the same statement."""
         ...
 
     def next_nonce(self) -> int:
         """One more than the largest nonce promised; 0 when none is."""
         ...
 
-    def promised_from(self, nonce: int) -> tuple[bytes, ...]:
-        """The raw transactions promised with this nonce or a later one, ascending: what to send again after a crash.
+    def promised_from(self, nonce: int) -> tuple[tuple[str, bytes], ...]:
+        """For this nonce and each later one, ascending: the newest raw transaction, with its key; to be sent again.
 
         A promised transaction that never reached the chain leaves a gap that holds back every later one.
         """

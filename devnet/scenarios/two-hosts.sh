@@ -25,6 +25,8 @@ CHAIN=192.0.2.1 A=192.0.2.1 B=192.0.2.2 # RFC 5737: addresses that are nobody's
 CHAIN_ID=7117 CONFIRMATIONS=2 ROUNDS=3 CUT_S=36 MOST_S=840
 work=$(mktemp -d)
 keep=${1:-}
+mkdir "$work/tmp"
+export TMPDIR=$work/tmp # what the programs leave there goes with the rest
 
 # What every operator sets once (and a password file or a prompt instead of the variable).
 export FEDCHAIN_RPC=http://$CHAIN:8545 FEDCHAIN_IPFS=http://127.0.0.1:5001 FEDCHAIN_PASSWORD=correct-horse

@@ -7,16 +7,17 @@ truth about a transaction is asked of the chain, never read from an error messag
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
 
 from ..errors import ChainUnreachable, TransactionFailed, UsageError
 from ..protocol.ids import Address
 from .artifacts import load_artifact
+from .raw import nonce_of, parse_raw
 from .reverts import Revert, RevertReader
 from .rpc import Rpc, RpcRefused, chain_id, octets, parse_address, quantity
 from .signing import Account
@@ -78,10 +79,7 @@ class ChainAccount:
 
         Raises TransactionFailed when the contract would revert it (with its reason) or the account cannot pay.
         """
-        chain = self.chain_id
-        latest = self.rpc.call("eth_getBlockByNumber", "latest", False)
-        if not isinstance(latest, dict):
-            raise self.rpc.nonsense("no latest block")
+        chain, latest = self.chain_id, self._latest()
         fees, balance = self._fees(latest), self.balance()
         self._check_funds(balance, value)
         gas = min(_MARGIN * self._estimate(to, data, value), MOST_GAS)
@@ -93,6 +91,40 @@ class ChainAccount:
     def sign(self, transaction: Mapping[str, Any], nonce: int) -> bytes:
         """The raw signed transaction."""
         return bytes(self._signer.sign_transaction({**transaction, "nonce": nonce}).raw_transaction)
+
+    def dearer(self, raw: bytes) -> bytes | None:
+        """The same statement at the same nonce, signed again for what the market asks, and for enough to replace `raw`.
+
+        None when `raw` pays the market's fee already, or when only a fee beyond the caps would be enough. Raises
+        TransactionFailed when the account cannot pay.
+        """
+        old, chain, latest = parse_raw(raw), self.chain_id, self._latest()
+        fees = self._fees(latest)
+        legacy = "gasPrice" in fees
+        fee = fees["gasPrice"] if legacy else fees["maxFeePerGas"]
+        tip = fee if legacy else fees["maxPriorityFeePerGas"]
+        least = fee if legacy else quantity(self.rpc, latest.get("baseFeePerGas"), "baseFeePerGas") + tip
+        if old.fee >= least and old.tip >= tip:
+            return None
+        fee, tip = max(fee, _replacing(old.fee)), max(tip, _replacing(old.tip))
+        if fee > _MOST_FEE_WEI or (not legacy and tip > _MOST_TIP_WEI):
+            return None
+        self._check_funds(self.balance(), old.value + old.gas * fee)
+        price = {"gasPrice": fee} if legacy else {"maxFeePerGas": fee, "maxPriorityFeePerGas": tip}
+        transaction: dict[str, Any] = {"chainId": chain, "data": old.data, "value": old.value, "gas": old.gas, **price}
+        return self.sign(transaction | ({"to": to_checksum_address(old.to)} if old.to else {}), old.nonce)
+
+    def try_out(self, raw: bytes) -> None:
+        """Raise TransactionFailed, with the reason, when the contract would refuse this statement on the latest state.
+
+        Not on the pending state: there the waiting transaction itself may stand already.
+        """
+        old = parse_raw(raw)
+        call = {"from": self.address, "to": "0x" + old.to.hex(), "value": hex(old.value), "data": "0x" + old.data.hex()}
+        try:
+            self.rpc.call("eth_call", call, "latest")
+        except RpcRefused as error:
+            raise self._failed(self._reverts.of(error), error.message) from error
 
     def send(self, raw: bytes) -> None:
         """Hand a signed transaction to the node; no error when it is known, waiting or mined already.
@@ -140,23 +172,31 @@ class ChainAccount:
             contract=created,
         )
 
-    def wait(self, raw: bytes, *, confirmations: int, timeout_s: float, resend: Callable[[], None]) -> Receipt:
+    def wait(
+        self,
+        raw: bytes,
+        *,
+        confirmations: int,
+        timeout_s: float,
+        resend: Callable[[], None],
+        others: Callable[[], Iterable[bytes]] = tuple,
+    ) -> Receipt:
         """The receipt, once the transaction is mined with so many blocks on top of it; `resend` is called now and then.
 
+        `others` gives the transactions that make the same statement: when any of them succeeds, its receipt is given.
         Raises TransactionFailed with the contract's reason when it was reverted, ChainUnreachable after `timeout_s`.
         """
-        transaction = keccak(raw)
         deadline, resend_at, pause = time.monotonic() + timeout_s, time.monotonic() + _RESEND_S, _POLL_S
         while True:
-            receipt = self.receipt(transaction)
-            if receipt is not None and (not confirmations or self._depth(receipt) >= confirmations):
+            receipt = self._settling(raw, others())
+            if receipt is not None and self.is_deep(receipt, confirmations):
                 if not receipt.succeeded:
-                    raise self._reverted(raw, receipt)
+                    raise self._reverted(receipt)
                 return receipt
             if time.monotonic() >= deadline:
                 what = "is not mined" if receipt is None else f"has not {confirmations} confirmations"
                 raise ChainUnreachable(
-                    f"the transaction 0x{transaction.hex()} was sent and {what} after {timeout_s:.0f} s;"
+                    f"the transaction 0x{keccak(raw).hex()} was sent and {what} after {timeout_s:.0f} s;"
                     " it may still be: run the command again to go on waiting"
                 )
             if receipt is None and time.monotonic() >= resend_at:
@@ -165,8 +205,33 @@ class ChainAccount:
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_POLL_S)
 
-    def _depth(self, receipt: Receipt) -> int:
-        return quantity(self.rpc, self.rpc.call("eth_blockNumber"), "eth_blockNumber") - receipt.block_number
+    def is_deep(self, receipt: Receipt, confirmations: int) -> bool:
+        """Whether so many blocks lie on top of a mined transaction."""
+        return not confirmations or self._head() - receipt.block_number >= confirmations
+
+    def spent_nonces(self, confirmations: int) -> int:
+        """How many transactions the account had when the newest block with so many others on top was mined."""
+        return self.nonce(hex(max(self._head() - confirmations, 0)) if confirmations else "latest")
+
+    def _settling(self, raw: bytes, others: Iterable[bytes]) -> Receipt | None:
+        """The receipt that settles a statement: any that succeeded, else a reverted one that used up this nonce."""
+        reverted = None
+        for one in dict.fromkeys((raw, *others)):
+            receipt = self.receipt(keccak(one))
+            if receipt is not None and receipt.succeeded:
+                return receipt
+            if receipt is not None and nonce_of(one) == nonce_of(raw):
+                reverted = receipt
+        return reverted
+
+    def _head(self) -> int:
+        return quantity(self.rpc, self.rpc.call("eth_blockNumber"), "eth_blockNumber")
+
+    def _latest(self) -> dict[str, Any]:
+        latest = self.rpc.call("eth_getBlockByNumber", "latest", False)
+        if not isinstance(latest, dict):
+            raise self.rpc.nonsense("no latest block")
+        return latest
 
     def _estimate(self, to: Address | None, data: bytes, value: int) -> int:
         call: dict[str, str] = {"from": self.address, "data": "0x" + data.hex(), "value": hex(value)}
@@ -217,9 +282,9 @@ class ChainAccount:
             "InsufficientFunds",
         )
 
-    def _reverted(self, raw: bytes, receipt: Receipt) -> TransactionFailed:
+    def _reverted(self, receipt: Receipt) -> TransactionFailed:
         """Why a mined transaction was reverted: played again where it stood, because receipts give no reason."""
-        sent = self.rpc.call("eth_getTransactionByHash", "0x" + keccak(raw).hex())
+        sent = self.rpc.call("eth_getTransactionByHash", "0x" + receipt.transaction.hex())
         where = f"transaction 0x{receipt.transaction.hex()} was mined and reverted"
         if not isinstance(sent, dict):
             return TransactionFailed(where)
@@ -241,11 +306,9 @@ class ChainAccount:
         return TransactionFailed(f"the contract refuses: {revert.sentence}", revert.name)
 
 
-def nonce_of(raw: bytes) -> int:
-    """The nonce inside a raw signed transaction."""
-    # EIP-2718: a typed transaction is one type byte and a list (chain id, nonce, …); an older one a list (nonce, …).
-    fields = rlp.decode(raw[1:])[1:] if raw[0] < 0x80 else rlp.decode(raw)
-    return int.from_bytes(fields[0], "big")
+def _replacing(wei: int) -> int:
+    """The least fee for which every client lets a waiting transaction be replaced: an eighth more."""
+    return wei + wei // 8 + 1
 
 
 def in_coins(wei: int) -> str:

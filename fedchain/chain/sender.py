@@ -1,13 +1,21 @@
 """Signs and sends one member's statements; implements `ports.ChainWriter`.
 
-Each duty has a key, and a key signs once: the raw transaction is journalled before it is sent, and after a crash, a
-reorganisation or a lost connection the very same bytes are sent again. One account has one sender; its nonces are
-counted here, because the chain's own count lags behind.
+Each duty has a key, and a key makes one statement: one recipient, one value, one calldata, byte for byte. Its raw
+transaction is journalled before it is sent, and after a crash, a reorganisation or a lost connection the very same
+bytes are sent again. The statement is signed anew only where those bytes can do nothing any more (mined and reverted,
+or their nonce taken by another transaction), or where their fee is too low (same nonce, higher fee).
+
+Why no kill -9 loses or doubles a statement: before the journal has a transaction nobody has seen it, and after that it
+is sent until it is settled. Two of the same nonce are never both mined. Two of different nonces may be, when a deeper
+reorganisation than the confirmations waited for revives the first; but they say the same, and the contract takes each
+statement of a member once and reverts its repetition, coins and all. One account has one sender; its nonces are counted
+here, because the chain's own count lags behind.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +51,11 @@ from ..protocol.evidence import (
 from ..protocol.ids import Address
 from .account import ChainAccount
 from .artifacts import load_artifact
+from .raw import nonce_of, parse_raw
 from .rpc import Rpc, code_at, parse_address
+
+_MOST_RAISES = 3
+"""How often one `submit` may raise a waiting transaction's fee; it waits an equal part of its time before each."""
 
 
 class Sender:
@@ -81,39 +93,97 @@ class Sender:
         return self._account.address
 
     def submit(self, key: str, action: Action) -> bytes:
-        """Send one action and wait until it is mined; gives the transaction's hash.
+        """Send one action and wait until it is mined; gives the hash of the transaction that made the statement.
 
-        The raw transaction is journalled under `key` before it is sent; a key never signs twice. Raises
-        TransactionFailed (`error_name` is the contract's error) and ChainUnreachable. A refusal before signing promises
-        nothing, and the key may be used again; a transaction that was mined and reverted uses its key up.
+        The raw transaction is journalled under `key` before it is sent; while it may still be mined it stands, whatever
+        `action` says now. Raises ChainUnreachable, and TransactionFailed (`error_name` is the contract's error,
+        "NonceTaken" or "OtherStatement"): the duty stays as it is, and may be tried again.
         """
-        raw = self._journal.transaction(key)
-        if raw is None:
-            with self._turn:
-                raw = self._promise(key, action)
+        with self._turn:
+            raw = self._standing(key) or self._promise(key, action)
+        nonce, patience = nonce_of(raw), self._mine_timeout_s / (_MOST_RAISES + 1)
+        raises = [time.monotonic() + i * patience for i in range(1, _MOST_RAISES + 1)]
         if self._account.receipt(keccak(raw)) is None:
-            self._send(raw)
+            try:
+                self._send(key, nonce)
+            except TransactionFailed:
+                # A node may keep no transaction whose fee is below the block's.
+                raises.pop(0)
+                if not self._raise_fees(key, nonce):
+                    raise
+                self._send(key, nonce)
+
+        def resend() -> None:
+            if raises and time.monotonic() >= raises[0]:
+                raises.pop(0)
+                self._raise_fees(key, nonce)
+            self._send(key, nonce)
+
         receipt = self._account.wait(
             raw,
             confirmations=self._confirmations,
             timeout_s=self._mine_timeout_s,
-            resend=lambda: self._send(raw),
+            resend=resend,
+            others=lambda: self._journal.transactions(key),
         )
         return receipt.transaction
 
+    def _standing(self, key: str) -> bytes | None:
+        """The transaction of this key that succeeded, else the newest that may yet be mined; None when none may."""
+        promised = self._journal.transactions(key)
+        if not promised:
+            return None
+        # Counted before the receipts are asked for: what is mined in between has one.
+        spent, standing = self._account.spent_nonces(self._confirmations), None
+        for raw in promised:
+            receipt = self._account.receipt(keccak(raw))
+            if receipt is not None and receipt.succeeded:
+                return raw
+            over = nonce_of(raw) < spent if receipt is None else self._account.is_deep(receipt, self._confirmations)
+            standing = standing if over else raw
+        return standing
+
     def _promise(self, key: str, action: Action) -> bytes:
-        """Sign, and journal before anybody else sees it."""
-        raw = self._journal.transaction(key)
-        if raw is not None:
-            return raw
+        """Sign, and journal before anybody else sees it. What was promised before under this key is over."""
         name, arguments, value = call_of(action)
         data = bytes.fromhex(str(self._encoder.encode_abi(name, args=list(arguments)))[2:])
+        statement = bytes.fromhex(self._contract[2:]), value, data
+        if any(parse_raw(raw).statement != statement for raw in self._journal.transactions(key)):
+            raise TransactionFailed(f"another statement was signed for {key}; no second one is", "OtherStatement")
         self._check_contract()
         prepared = self._account.prepare(self._contract, data, value)
         nonce = max(self._account.nonce("pending"), self._journal.next_nonce())
         raw = self._account.sign(prepared, nonce)
         self._journal.promise_transaction(key, nonce, raw)
         return raw
+
+    def _raise_fees(self, key: str, nonce: int) -> bool:
+        """Sign again, for a higher fee, whatever waits for too low a one up to this duty's nonce; whether anything did.
+
+        A lower nonce may belong to a duty that never comes again. It is raised even if the contract would refuse it by
+        now: it holds up all that follow, and a reverted transaction lets them pass as well.
+        """
+        raised = False
+        with self._turn:
+            for owner, raw in self._journal.promised_from(self._account.nonce("latest")):
+                place = nonce_of(raw)
+                if place > nonce:
+                    break
+                dearer = self._account.dearer(raw)
+                if dearer is None:
+                    continue
+                if owner == key:
+                    try:
+                        self._account.try_out(raw)
+                    except TransactionFailed:
+                        if self._account.nonce("latest") > place:
+                            break  # Mined this very moment: of course it is refused a second time.
+                        raise
+                self._journal.promise_transaction(owner, place, dearer)
+                raised = True
+                if owner != key:
+                    self._offer(dearer)
+        return raised
 
     def _check_contract(self) -> None:
         """Coins sent to an address without code would be lost."""
@@ -123,40 +193,56 @@ class Sender:
             raise ChainMismatch(f"there is no contract at {self._contract} on chain {self._account.chain_id}")
         self._found = True
 
-    def _send(self, raw: bytes) -> None:
-        """Send a promised transaction, and before it those that the chain has not got: a gap holds all up."""
-        for promised in self._journal.promised_from(self._account.nonce("pending")):
-            if promised == raw:
+    def _send(self, key: str, nonce: int) -> None:
+        """Send this duty's newest transaction of a nonce, and before it those that the chain has not got.
+
+        A gap holds all up; whose duty it is will hear of a refusal, this one only wants the gap closed if it can be.
+        """
+        for _, promised in self._journal.promised_from(self._account.nonce("pending")):
+            if nonce_of(promised) >= nonce:
                 break
-            try:
-                self._account.send(promised)
-            except TransactionFailed:
-                # Its own duty will hear of it; this one only wants the gap closed if it can be.
-                continue
-        self._account.send(raw)
+            self._offer(promised)
+        *older, newest = (raw for raw in self._journal.transactions(key) if nonce_of(raw) == nonce)
+        try:
+            self._account.send(newest)
+        except TransactionFailed:
+            # The same statement for a lower fee may wait there, or be mined: then nothing is lost.
+            if not any(self._account.is_known(raw) for raw in older):
+                raise
+
+    def _offer(self, raw: bytes) -> None:
+        try:
+            self._account.send(raw)
+        except TransactionFailed:
+            return
 
 
 class VolatileJournal:
     """A journal in memory, for an operator's single commands: the contract itself refuses their repetition."""
 
     def __init__(self) -> None:
-        self._promised: dict[str, tuple[int, bytes]] = {}
+        self._promised: list[tuple[str, int, bytes]] = []
 
     def transaction(self, key: str) -> bytes | None:
-        """The raw transaction promised under `key`, if any."""
-        return self._promised[key][1] if key in self._promised else None
+        """The newest raw transaction promised under `key`, if any."""
+        return (self.transactions(key) or (None,))[-1]
+
+    def transactions(self, key: str) -> tuple[bytes, ...]:
+        """Every raw transaction promised under `key`, oldest first."""
+        return tuple(raw for owner, _, raw in self._promised if owner == key)
 
     def promise_transaction(self, key: str, nonce: int, raw: bytes) -> None:
         """Keep these bytes for as long as this process lives."""
-        self._promised[key] = (nonce, raw)
+        self._promised.append((key, nonce, raw))
 
     def next_nonce(self) -> int:
         """One more than the largest nonce promised; 0 when none is."""
-        return max((nonce + 1 for nonce, _ in self._promised.values()), default=0)
+        return max((nonce + 1 for _, nonce, _ in self._promised), default=0)
 
-    def promised_from(self, nonce: int) -> tuple[bytes, ...]:
-        """The raw transactions promised with this nonce or a later one, ascending."""
-        return tuple(raw for promised, raw in sorted(self._promised.values()) if promised >= nonce)
+    def promised_from(self, nonce: int) -> tuple[tuple[str, bytes], ...]:
+        """For this nonce and each later one, ascending: the newest raw transaction, with its key."""
+        newest = {place: (key, raw) for key, place, raw in self._promised}
+        return tuple(newest[place] for place in sorted(newest) if place >= nonce)
 
 
 def challenge_call_of(challenge: Challenge) -> tuple[str, Sequence[Any]]:

@@ -1,7 +1,8 @@
 """Crash points: places where a test or a demonstration may have this process die as if the plug were pulled.
 
 `FEDCHAIN_CRASH_AT="after-dealing@2"` makes the process kill itself (SIGKILL: no clean-up, no flush) when it passes that
-point in round 2. With `FEDCHAIN_CRASH_ONCE=FILE` only the first process to get there dies: the file is its mark.
+point in round 2 (enrolment counts as round 0). With `FEDCHAIN_CRASH_ONCE=FILE` only the first process there dies:
+the file is its mark.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import os
 import signal
 
 POINTS = (
+    "before-enrol",
+    "after-enrol",
+    "before-vote",
+    "after-vote",
     "before-training",
     "after-training",
     "after-dealing",

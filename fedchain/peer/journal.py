@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..chain.raw import parse_raw
 from ..errors import FedchainError, UsageError
 from ..protocol.ids import Address, Bitmap, Cid, Digest
 
@@ -51,8 +52,8 @@ class Journal:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise UsageError(f"another process runs this peer already ({path}.lock is held); stop it first") from error
-        self._transactions: dict[str, bytes] = {}
-        self._by_nonce: list[tuple[int, bytes]] = []
+        self._transactions: dict[str, list[bytes]] = {}
+        self._by_nonce: dict[int, tuple[str, bytes]] = {}
         self._next_nonce = 0
         self._federation: tuple[int, str, str] | None = None
         self._dealt: dict[tuple[int, int], Dealt] = {}
@@ -77,24 +78,29 @@ class Journal:
         self._lock.release()
 
     def transaction(self, key: str) -> bytes | None:
-        """The raw transaction promised under `key`, if any."""
-        return self._transactions.get(key)
+        """The newest raw transaction promised under `key`, if any."""
+        return self._transactions[key][-1] if key in self._transactions else None
+
+    def transactions(self, key: str) -> tuple[bytes, ...]:
+        """Every raw transaction promised under `key`, oldest first."""
+        return tuple(self._transactions.get(key, ()))
 
     def promise_transaction(self, key: str, nonce: int, raw: bytes) -> None:
-        """Record that these bytes are about to be sent. Raises PromiseRefused if the key has signed other bytes."""
-        known = self._transactions.get(key)
-        if known is not None and known != raw:
-            raise PromiseRefused(f"the journal holds another transaction for {key}; it is not signed twice")
-        if known is None:
-            self._write({"kind": "transaction", "key": key, "nonce": nonce, "raw": raw.hex()})
+        """Record that these bytes are about to be sent. Raises PromiseRefused if the key has made another statement."""
+        known = self._transactions.get(key, ())
+        if raw in known:
+            return
+        if any(parse_raw(one).statement != parse_raw(raw).statement for one in known):
+            raise PromiseRefused(f"the journal holds another statement for {key}; no second one is made")
+        self._write({"kind": "transaction", "key": key, "nonce": nonce, "raw": raw.hex()})
 
     def next_nonce(self) -> int:
         """One more than the largest nonce promised; 0 when none is."""
         return self._next_nonce
 
-    def promised_from(self, nonce: int) -> tuple[bytes, ...]:
-        """The raw transactions promised with this nonce or a later one, ascending."""
-        return tuple(raw for promised, raw in sorted(self._by_nonce) if promised >= nonce)
+    def promised_from(self, nonce: int) -> tuple[tuple[str, bytes], ...]:
+        """For this nonce and each later one, ascending: the newest raw transaction, with its key."""
+        return tuple(self._by_nonce[place] for place in sorted(self._by_nonce) if place >= nonce)
 
     def bind(self, chain_id: int, contract: Address, founded_in: bytes) -> None:
         """Tie this journal to one federation, by the transaction that founded it.
@@ -180,8 +186,8 @@ class Journal:
         match record["kind"]:
             case "transaction":
                 raw = bytes.fromhex(record["raw"])
-                self._transactions[record["key"]] = raw
-                self._by_nonce.append((record["nonce"], raw))
+                self._transactions.setdefault(record["key"], []).append(raw)
+                self._by_nonce[record["nonce"]] = record["key"], raw
                 self._next_nonce = max(self._next_nonce, record["nonce"] + 1)
             case "federation":
                 self._federation = record["chain_id"], record["contract"].lower(), record["founded_in"]

@@ -24,6 +24,7 @@ from ..protocol.model import model_digest
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from .context import PeerContext
+from .crash import crash_point
 from .journal import Journal
 from .meter import Meter
 from .node import Node
@@ -92,7 +93,9 @@ def enrol(state: FederationState, standing: Standing, sender: ChainWriter, encry
     if standing.me in state.members:
         return False
     weight = weight_of(standing.samples, standing.charter.update)
+    crash_point("before-enrol", 0)
     sender.submit("enrol", Enrol(encryption_key=encryption_public, weight=weight, bond_wei=state.terms.bond_wei))
+    crash_point("after-enrol", 0)
     return True
 
 

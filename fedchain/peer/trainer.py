@@ -59,7 +59,9 @@ class Trainer:
         met = target is not None and (value >= target if context.task.higher_is_better else value <= target)
         voted = bool(state.stop_votes >> context.me & 1)
         if met and not voted:
+            crash_point("before-vote", round)
             context.sender.submit(f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round))
+            crash_point("after-vote", round)
             context.log.info("voted to stop", round=round, target=target)
         self._judged.add(attempt.base_digest)
         return met and not voted

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedchain.audit import Report, audit
+from fedchain.chain.reader import Reader
 from fedchain.cli.local import LocalFederation
 from fedchain.devnet.network import Devnet
 from fedchain.peer.crash import POINTS
@@ -131,7 +132,7 @@ def test_a_peer_killed_at_any_point_and_started_again_finishes_the_round(
 ) -> None:
     """The plug, pulled once at every crash point, each time on the peer whose act it is, started again at once."""
     aggregator_points = [p for p in POINTS if p.endswith(("-aggregate", "-result"))]
-    others = [p for p in POINTS if p not in aggregator_points]
+    others = [p for p in POINTS if p not in aggregator_points and not p.endswith(("-enrol", "-vote"))]
     rounds = len(aggregator_points) + 1
     local = make("run", "hospitals", 4, f"run.rounds={rounds}", "algorithm.local_epochs=1")
     crashes: dict[int, list[str]] = {i: [] for i in range(4)}
@@ -164,3 +165,42 @@ def test_a_peer_killed_at_any_point_and_started_again_finishes_the_round(
         assert attempt.aggregate is not None
         assert size_of(attempt.aggregate.participants) == 4
     assert audited(local, devnet).faults == ()
+
+
+def test_a_peer_killed_while_it_enrols_or_votes_does_so_once(
+    devnet: Devnet, make: Callable[..., LocalFederation]
+) -> None:
+    settings = ("run.rounds=3", "run.target=0.01", "algorithm.local_epochs=1")
+    local = make("run", "hospitals", 4, *settings)
+    crashes = {
+        0: ["before-enrol@0", "before-vote@2"],
+        1: ["after-enrol@0", "after-vote@2"],
+        2: ["before-vote@2"],
+        3: ["after-vote@2"],
+    }
+
+    def crash_of(index: int) -> dict[str, str] | None:
+        return {"FEDCHAIN_CRASH_AT": crashes[index][0]} if crashes[index] else None
+
+    def start_again() -> None:
+        for peer in local.peers:
+            if peer.exit_code == -signal.SIGKILL:
+                crashes[peer.index].pop(0)
+                peer.start(crash_of(peer.index))
+
+    for peer in local.peers:
+        peer.start(crash_of(peer.index))
+    state = wait_until(local, devnet, finished, each=start_again)
+    assert len(state.members) == 4
+    assert len(state.closed) == 1, "t votes end the run before round 2 closes"
+    assert size_of(state.stop_votes) >= state.terms.threshold
+    events = [type(logged.event).__name__ for logged in refreshed(local, devnet).log()]
+    assert events.count("MemberEnrolled") == 4
+    assert events.count("StopVoted") == size_of(state.stop_votes)
+    assert crashes[0] == [] or crashes[2] == [], "one that died before its vote came back and cast it"
+
+
+def refreshed(local: LocalFederation, devnet: Devnet) -> Reader:
+    reader = local.reader(devnet)
+    reader.refresh()
+    return reader

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fedchain.chain.raw import parse_raw
+from fedchain.chain.signing import Account
 from fedchain.errors import UsageError
 from fedchain.peer.journal import Dealt, Journal, PromiseRefused
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest
@@ -17,6 +22,13 @@ from fedchain.protocol.ids import Address, Bitmap, Cid, Digest
 A = Dealt(Digest(b"a" * 32), Cid("QmA"), Cid("QmB"))
 BASE = Digest(b"m" * 32)
 B = Dealt(Digest(b"b" * 32), Cid("QmA"), Cid("QmB"))
+
+
+def raw(*, nonce: int, fee: int = 10, **change: Any) -> bytes:
+    """A signed transaction; the same arguments give the same bytes."""
+    price = {} if "gasPrice" in change else {"maxFeePerGas": fee, "maxPriorityFeePerGas": 1}
+    fields = {"chainId": 1, "nonce": nonce, "gas": 21_000, "to": "0x" + "11" * 20, "value": 0, "data": b"say", **price}
+    return bytes(Account.from_key(b"k" * 32).sign_transaction(fields | change).raw_transaction)
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def test_promises_are_there_after_a_restart(path: Path) -> None:
         assert journal.receipt(1, 0) == 0b10111
         assert journal.transaction("commit/1/0") == b"raw"
         assert journal.next_nonce() == 8
-        assert journal.promised_from(7) == (b"raw",)
+        assert journal.promised_from(7) == (("commit/1/0", b"raw"),)
         assert journal.promised_from(8) == ()
 
 
@@ -44,7 +56,7 @@ def test_promised_transactions_come_back_in_the_order_of_their_nonces(path: Path
     with Journal(path) as journal:
         for nonce in (2, 0, 1):
             journal.promise_transaction(f"key/{nonce}", nonce, bytes([nonce]))
-        assert journal.promised_from(1) == (b"\x01", b"\x02")
+        assert journal.promised_from(1) == (("key/1", b"\x01"), ("key/2", b"\x02"))
 
 
 def test_a_second_upload_in_one_attempt_is_refused(path: Path) -> None:
@@ -84,11 +96,54 @@ def test_a_round_that_begins_again_on_another_model_may_be_opened_once_more(path
                 journal.promise_opening(4, attempt, 0, base, Bitmap(participants))
 
 
-def test_one_key_never_signs_twice(path: Path) -> None:
+def test_a_statement_signed_anew_is_kept_beside_the_old(path: Path) -> None:
+    """At a later nonce, or dearer at the same: every transaction is remembered, and the newest of a nonce is sent."""
+    old, dearer, later = raw(nonce=4), raw(nonce=4, fee=20), raw(nonce=6)
     with Journal(path) as journal:
-        journal.promise_transaction("commit/1/0", 0, b"one")
-        with pytest.raises(PromiseRefused, match="not signed twice"):
-            journal.promise_transaction("commit/1/0", 1, b"two")
+        journal.promise_transaction("commit/1/0", 4, old)
+        journal.promise_transaction("receipt/1/0", 5, b"another")
+        journal.promise_transaction("commit/1/0", 4, dearer)
+        journal.promise_transaction("commit/1/0", 6, later)
+        journal.promise_transaction("commit/1/0", 4, old)
+    with Journal(path) as journal:
+        assert journal.transactions("commit/1/0") == (old, dearer, later)
+        assert journal.transaction("commit/1/0") == later
+        assert journal.transactions("commit/1/1") == ()
+        assert journal.promised_from(4) == (
+            ("commit/1/0", dearer),
+            ("receipt/1/0", b"another"),
+            ("commit/1/0", later),
+        )
+        assert journal.next_nonce() == 7
+
+
+@pytest.mark.parametrize(
+    "change", [{"to": "0x" + "22" * 20}, {"value": 1}, {"data": b"other"}, {"gasPrice": 10, "data": b"other"}], ids=str
+)
+@pytest.mark.parametrize("nonce", [4, 5])
+def test_one_key_never_makes_two_statements(path: Path, nonce: int, change: dict[str, Any]) -> None:
+    with Journal(path) as journal:
+        journal.promise_transaction("commit/1/0", 4, raw(nonce=4))
+    with Journal(path) as journal:
+        with pytest.raises(PromiseRefused, match="another statement for commit/1/0"):
+            journal.promise_transaction("commit/1/0", nonce, raw(nonce=nonce, **change))
+        assert journal.transactions("commit/1/0") == (raw(nonce=4),)
+
+
+def test_a_legacy_transaction_makes_the_same_statement(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_transaction("commit/1/0", 4, raw(nonce=4))
+        journal.promise_transaction("commit/1/0", 5, raw(nonce=5, gasPrice=10))
+        assert parse_raw(raw(nonce=5, gasPrice=10)).nonce == 5
+
+
+def test_a_journal_of_one_transaction_a_key_is_read_and_gone_on_with(path: Path) -> None:
+    body = json.dumps({"key": "commit/1/0", "kind": "transaction", "nonce": 4, "raw": raw(nonce=4).hex()})
+    path.write_text(f"{hashlib.sha256(body.encode()).hexdigest()[:16]} {body}\n")
+    with Journal(path) as journal:
+        assert journal.transactions("commit/1/0") == (raw(nonce=4),)
+        journal.promise_transaction("commit/1/0", 5, raw(nonce=5))
+        assert journal.promised_from(0) == (("commit/1/0", raw(nonce=4)), ("commit/1/0", raw(nonce=5)))
 
 
 @pytest.mark.parametrize("torn", [1, 5, 20, 40])

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from fedchain.chain.deployment import terms_of
 from fedchain.errors import CharterMismatch, UsageError
 from fedchain.learn import genesis, load_task
 from fedchain.peer.start import check_key, stand
 from fedchain.protocol.charter import read_charter
-from fedchain.protocol.events import FederationFounded, MemberEnrolled, Terms
-from fedchain.protocol.founding import GWEI
+from fedchain.protocol.events import FederationFounded, MemberEnrolled
 from fedchain.protocol.ids import Address, Cid, Digest, Index
-from fedchain.protocol.model import layout_of, model_digest
 from fedchain.protocol.state import FederationState
 from fedchain.protocol.transition import apply, founded
 
@@ -37,21 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def state(folder: Path) -> FederationState:
     charter = read_charter(folder)
     model = genesis(load_task(folder / "task.py", charter.task_sha256), charter.run.seed)
-    terms = Terms(
-        charter_digest=charter.digest(),
-        charter_cid=Cid("Qm"),
-        genesis_digest=model_digest(model),
-        genesis_cid=Cid("Qm"),
-        model_size=layout_of(model).size,
-        rounds=charter.run.rounds,
-        threshold=charter.threshold,
-        enrol_window_s=charter.windows.enrol_s,
-        training_window_s=charter.windows.training_s,
-        receipt_window_s=charter.windows.receipt_s,
-        aggregate_window_s=charter.windows.aggregate_s,
-        challenge_window_s=charter.windows.challenge_s,
-        bond_wei=charter.stake.bond_gwei * GWEI,
-    )
+    terms = terms_of(charter, Cid("Qm"), model, Cid("Qm"))
     return founded(FederationFounded(terms, FOUNDERS, 0))
 
 

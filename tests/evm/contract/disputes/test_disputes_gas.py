@@ -1,6 +1,7 @@
 """What each challenge costs for a model of a million parameters, and that contracts/README.md says so.
 
-`pytest -s` prints the table anew. Trees of that size are not built here: a leaf and any siblings make a root, and the contract cannot tell.
+`pytest -s` prints the table anew. Trees of that size are not built here: a leaf and any siblings make a root, and the
+contract cannot tell.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ def noise_of(played: Any, coefficient: int) -> int:
 
 @pytest.mark.parametrize("noise", [-5, 5])
 def test_a_coefficient_of_zero_wraps_around_q_and_stands(play: PlayOf, refuses: Refuses, noise: int) -> None:
-    """Sums of updates are above zero; the rest of the last leaf holds encryptions of zero, with noise of either sign."""
+    """Sums of updates are above zero; the rest of the last leaf holds encryptions of zero, with noise of any sign."""
     played = play()
     played.updates[0].leaves[8, 63] = (int(played.updates[0].leaves[8, 63]) + noise - noise_of(played, 575)) % Q
     played.aggregate, played.result = played.sum(), played.decoded()
