@@ -6,6 +6,7 @@ Heavy imports stay inside the commands: `--help` must be quick, and `status` and
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from ..errors import ChainMismatch, TransactionFailed, UsageError, WorldError
 from ..protocol.charter import Charter, read_charter
+from ..protocol.events import MemberSlashed, RewardWithdrawn
 from ..protocol.ids import Address
 from .options import open_reader, read_password
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ..chain.keys import Identity
     from ..chain.reader import Reader
     from ..chain.sender import Sender
-    from ..ports import TransactionJournal
+    from ..ports import Logged, TransactionJournal
 
 key_app = typer.Typer(help="Make and show a member's keys.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -325,6 +327,7 @@ def withdraw(
     deployment: DeploymentOption = None,
     confirmations: ConfirmationsOption = 0,
     password_file: PasswordOption = None,
+    reward: Annotated[bool, typer.Option("--reward", help="Take what your challenges have earned instead.")] = False,
 ) -> None:
     """Take your bond back, when the run is finished and the challenge window has passed.
 
@@ -332,13 +335,30 @@ def withdraw(
     """
     from ..chain.account import in_coins
     from ..chain.keys import load_identity
-    from ..protocol.actions import WithdrawBond
+    from ..protocol.actions import WithdrawBond, WithdrawReward
 
     reader = open_reader(rpc, contract, deployment, confirmations)
     identity = load_identity(key, read_password(password_file))
     state = reader.refresh()
+    if reward:
+        owed = rewards_of(reader.log(), identity.address)
+        _sender(reader, identity, confirmations).submit("withdraw", WithdrawReward())
+        typer.echo(f"{in_coins(owed)} went to {identity.address} for its challenges")
+        return
     _sender(reader, identity, confirmations).submit("withdraw", WithdrawBond())
     typer.echo(f"{in_coins(state.terms.bond_wei)} went back to {identity.address}")
+
+
+def rewards_of(log: Iterable[Logged], account: Address) -> int:
+    """What challenges have earned this account and it has not taken, in wei."""
+    owed = 0
+    for entry in log:
+        event = entry.event
+        if isinstance(event, MemberSlashed) and event.challenger == account:
+            owed += event.reward_wei
+        if isinstance(event, RewardWithdrawn) and event.account == account:
+            owed = 0
+    return owed
 
 
 def _sender(reader: Reader, identity: Identity, confirmations: int) -> Sender:

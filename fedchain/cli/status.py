@@ -37,7 +37,7 @@ def duty_of(state: FederationState, now: int) -> Duty:
     if attempt is None:
         missing = len(state.founders) - len(state.members)
         return Duty(f"{_counted(missing, 'founder')} to enrol", state.founded_at + terms.enrol_window_s)
-    everyone = len(state.members)
+    everyone = len(attempt.order)
     match phase:
         case Phase.FINISHED:
             return Duty("nothing: the run is finished; bonds are free when the challenge window has passed", None)
@@ -109,6 +109,8 @@ def _members(state: FederationState, attempt: Attempt | None, phase: Phase, now:
 def _remark(state: FederationState, attempt: Attempt | None, phase: Phase, now: int, index: Index) -> str:
     if state.withdrawn >> index & 1:
         return "bond taken back"
+    if state.slashed >> index & 1:
+        return "slashed"
     if index not in state.members:
         return "not enrolled"
     if attempt is not None and phase is Phase.AGGREGATING and aggregator_of(state, attempt, now) == index:

@@ -45,7 +45,7 @@ def test_every_action_is_understood_by_the_contract(federation: Any, commit: Any
     members[0].submit("aggregate/1/0/0", CommitAggregate(1, 0, 0, Bitmap(0b111), root, cid))
     for member in members[:2]:
         member.submit("open/1/0/0", PublishOpening(1, 0, 0, root, cid))
-    members[2].submit("result/1/0/0", CommitResult(1, 0, 0, root, root, Digest(b"\x05" * 32), cid))
+    members[2].submit("result/1/0/0", CommitResult(1, 0, 0, Bitmap(0b11), root, root, cid, Digest(b"\x05" * 32), cid))
     assert phase_of(reader.refresh(), 2, reader.now()) is Phase.TRAINING
     for member in members[:2]:
         member.submit("stop/2", VoteToStop(2))

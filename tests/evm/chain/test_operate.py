@@ -15,6 +15,7 @@ from fedchain.chain.deployment import write_deployment
 from fedchain.cli.main import main
 from fedchain.cli.status import in_time
 from fedchain.protocol.actions import VoteToStop
+from fedchain.protocol.ids import Bitmap
 
 PASSWORD = "correct horse"
 
@@ -133,7 +134,7 @@ class TestStatus:
         for member in members[:2]:
             member.submit("open", PublishOpening(1, 0, 0, root, cid))
         assert "waits for any member to post the result" in cli("status", *where)[1]
-        members[2].submit("result", CommitResult(1, 0, 0, root, root, root, cid))
+        members[2].submit("result", CommitResult(1, 0, 0, Bitmap(0b11), root, root, cid, root, cid))
 
         proxy = proxy_for(federation.anvil.url)
 
