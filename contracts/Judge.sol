@@ -460,7 +460,10 @@ contract Judge {
                     turned := shl(128, turned)
                     lanes := and(or(lanes, shl(64, lanes)), ODD_EIGHTS)
                     lanes := and(or(lanes, shl(32, lanes)), ODD_FOURS)
-                    lanes := add(and(or(lanes, shl(16, lanes)), ODD_PAIRS), least)
+                    lanes := and(or(lanes, shl(16, lanes)), ODD_PAIRS)
+                    // 65521 and 15 carry into bit 16: what is no element mod 65521 is not small, whatever it is congruent to.
+                    fits := and(fits, not(add(lanes, mul(ones, 15))))
+                    lanes := add(lanes, least)
                     // mod 65521: 2^17 - 65521 more carry into bit 17 exactly if there is something to take off.
                     let over := and(shr(17, add(lanes, mul(ones, 65551))), ones)
                     lanes := sub(lanes, mul(over, SHARE_PRIME))

@@ -218,7 +218,8 @@ class Cases:
         place, order, participants, leaf, depth = self.place(self.size())
         members = len(participants)
         key_bound, noise_bound = 42 * members, isqrt(2100 * members)
-        kind = self._random.choice(("honest", "honest", "wrong plaintext", "noise", "key too large", "no element"))
+        kinds = ("honest", "honest", "wrong plaintext", "noise", "key too large", "no element", "element written twice")
+        kind = self._random.choice(kinds)
         s = [self._random.choice((0, self._random.randint(-key_bound, key_bound))) for _ in range(N)]
         s[self._random.randrange(N)] = self._random.choice((key_bound, -key_bound))
         elements = [x % PRIME for x in s]
@@ -226,6 +227,11 @@ class Cases:
             elements[self._random.randrange(N)] = self._random.choice(
                 (key_bound + 1, PRIME - key_bound - 1, PRIME // 2, PRIME // 2 + 1)
             )
+        if kind == "element written twice":
+            # 0 to 14 has a second spelling in 16 bits: congruent, decoded alike, and still no element.
+            place_of_it = self._random.randrange(N)
+            s[place_of_it] = self._random.randrange(15)
+            elements[place_of_it] = s[place_of_it] + PRIME
         if kind == "no element":
             elements[self._random.randrange(N)] = self._random.randint(PRIME, 65535)
         lane = self._random.randrange(64)

@@ -111,7 +111,8 @@ def audit(
     if watch:
         if from_file is not None or only_round is not None:
             raise UsageError("--watch follows the chain; drop --from and --round")
-        sources.watch(key if challenge else None, password_file, poll_s, lambda line: console.print(Text(line), soft_wrap=True))
+        signer = key if challenge else None
+        sources.watch(signer, password_file, poll_s, lambda line: console.print(Text(line), soft_wrap=True))
     try:
         report = sources.audit(only_round, bundle_file)
         if json_file is not None:

@@ -30,8 +30,6 @@ from .decoder import Decoder, Outcome
 from .holdings import Holdings
 from .turns import challenge_at
 
-_TRIES_TO_READ = 5
-
 
 class Challenger:
     """One peer's watch over what others post."""
@@ -43,7 +41,6 @@ class Challenger:
         self._done: set[PostedSum | UpdateCommitted | ResultCommitted] = set()
         self._evidence: dict[PostedSum | ResultCommitted, Challenge] = {}
         self._judged: Attempt | None = None
-        self._tries = 0
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now about sums and residues; whether anything was done."""
@@ -68,7 +65,7 @@ class Challenger:
             attempt = state.closed[self._judged.round + 1 if self._judged is not None else 1]
             if not self._may_build_on(state, attempt, now):
                 return False
-            self._judged, self._tries = attempt, 0
+            self._judged = attempt
             self._decoder.forget(attempt.round)
         return True
 
@@ -94,9 +91,10 @@ class Challenger:
             self._send(state, attempt, challenge, now, since=result.at, liar=result.index)
             return False
         if right_model and challenge is None:
-            self._say_once(state, result, "wrong roots beside the right model, and no evidence of it to be had")
-            self._tries += 1
-            return self._tries >= _TRIES_TO_READ
+            # To build on it would open a round that whoever holds the evidence can have rolled back, at a time of its
+            # choice: it would begin again on the same base model, where no second set may be opened.
+            self._say_once(state, result, "wrong roots beside the right model; waiting until they are refuted")
+            return False
         if now >= result.at + context.terms.challenge_window_s:
             raise _wrong_model(state, result, outcome)
         self._say_once(state, result, "wrong result on chain; waiting until it is refuted")
