@@ -162,6 +162,7 @@ interface IFederation {
     error FederationCensored(uint128 missing);
     error FederationAlreadyOpened();
     error FederationBadOpeners(uint128 openers);
+    error FederationOtherBasis(bytes32 current); // the statement rests on something else than what is on record here
     error FederationAlreadyVoted();
     // challenges
     error FederationSlashed(uint8 index); // a slashed member is not heard
@@ -202,8 +203,17 @@ interface IFederation {
     /// @notice P3. Posts the homomorphic sum over `participants`, and locks that set for ever: one set a (round, group).
     /// Phase Aggregating, only the member whose turn it is. Requires: at least max(3, t+1) participants; all committed; at
     /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole.
-    function commitAggregate(uint32 round, uint32 attempt, uint16 group, uint128 participants, bytes32 root, bytes32 cid)
-        external;
+    /// `basis` is `commitmentsOf` as the sender knows it (FederationOtherBasis if it is another here): a true statement that is
+    /// mined again on a fork, where somebody committed to something else, is refused and not made a lie.
+    function commitAggregate(
+        uint32 round,
+        uint32 attempt,
+        uint16 group,
+        uint128 participants,
+        bytes32 basis,
+        bytes32 root,
+        bytes32 cid
+    ) external;
 
     /// @notice P4. Publishes the sum of the sender's shares over the locked set. Phase Opening or Closing, once a
     /// (round, attempt, group). With fewer than t openings the phase simply goes on.
@@ -212,12 +222,14 @@ interface IFederation {
     /// @notice P5. Posts the opened result and the new global model, and closes the round. Phase Closing, any member.
     /// `openers` are the t members whose openings the key sum was interpolated from, each with a published opening
     /// (FederationBadOpeners otherwise): with them the key sum is a fact that the contract can check (R2). `resultCid` names the
-    /// key sum and the decoded sum themselves, so that others can show where they are wrong.
+    /// key sum and the decoded sum themselves, so that others can show where they are wrong. `basis` is `basisOf` as the sender
+    /// knows it (FederationOtherBasis): an opening that comes first makes the sender state its result anew.
     function commitResult(
         uint32 round,
         uint32 attempt,
         uint16 group,
         uint128 openers,
+        bytes32 basis,
         bytes32 keySumRoot,
         bytes32 resultRoot,
         bytes32 resultCid,
@@ -305,8 +317,15 @@ interface IFederation {
 
     /// @notice After R1: posts the sum over the locked set anew. Any member that is not slashed, in any round up to the current
     /// one whose aggregate was refuted (FederationNoStatement otherwise); it is liable for it as the aggregator was. No phase
-    /// depends on it.
-    function restateAggregate(uint32 round, uint16 group, bytes32 root, bytes32 cid) external;
+    /// depends on it. `participants` and `basis` are the locked set and `commitmentsOf` its attempt (FederationOtherBasis).
+    function restateAggregate(
+        uint32 round,
+        uint16 group,
+        uint128 participants,
+        bytes32 basis,
+        bytes32 root,
+        bytes32 cid
+    ) external;
 
     /// @notice Pays the sender what its challenges earned.
     function withdrawReward() external;
@@ -377,6 +396,10 @@ interface IFederation {
     /// @notice The running digest of a group's openings: 0 before the first, then
     /// keccak256(abi.encode(before, index, root)).
     function openingsOf(uint32 round, uint16 group) external view returns (bytes32);
+
+    /// @notice All that a result rests on: keccak256(abi.encode(the model before the round, commitmentsOf the locked attempt, the
+    /// participants, openingsOf)). 0 where no set is locked.
+    function basisOf(uint32 round, uint16 group) external view returns (bytes32);
 
     /// @notice The result on record; all 0 before it, and after it has fallen.
     function resultOf(uint32 round, uint16 group) external view returns (Result memory);

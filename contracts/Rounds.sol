@@ -92,6 +92,7 @@ abstract contract Rounds is Membership {
         uint32 attempt,
         uint16 group,
         uint128 participants,
+        bytes32 basis,
         bytes32 root,
         bytes32 cid
     ) external {
@@ -101,6 +102,7 @@ abstract contract Rounds is Membership {
         uint8 expected = _aggregatorOf(live, receipts);
         if (index != expected) revert FederationNotAggregator(expected);
         if (root == 0 || cid == 0) revert FederationEmptyDigest();
+        _checkBasis(basis, _statements[round][attempt].commitments);
         _checkParticipants(live, participants);
 
         _attempts[round].locked = true;
@@ -130,6 +132,7 @@ abstract contract Rounds is Membership {
         uint32 attempt,
         uint16 group,
         uint128 openers,
+        bytes32 basis,
         bytes32 keySumRoot,
         bytes32 resultRoot,
         bytes32 resultCid,
@@ -141,6 +144,7 @@ abstract contract Rounds is Membership {
         if (keySumRoot == 0 || resultRoot == 0 || resultCid == 0 || modelDigest == 0 || modelCid == 0) {
             revert FederationEmptyDigest();
         }
+        _checkBasis(basis, basisOf(round, group));
         Group storage locked = _groups[round][group];
         if (openers & ~uint128(locked.opened) != 0 || _sizeOf(openers) != _threshold) {
             revert FederationBadOpeners(openers);
@@ -158,12 +162,22 @@ abstract contract Rounds is Membership {
     }
 
     /// @inheritdoc IFederation
-    function restateAggregate(uint32 round, uint16 group, bytes32 root, bytes32 cid) external {
+    function restateAggregate(
+        uint32 round,
+        uint16 group,
+        uint128 participants,
+        bytes32 basis,
+        bytes32 root,
+        bytes32 cid
+    ) external {
         uint8 index = _memberIndex(msg.sender);
         _checkBondsHeld();
         Group storage locked = _lockedGroup(round, group);
         if (locked.aggregateRoot != 0) revert FederationNoStatement();
         if (root == 0 || cid == 0) revert FederationEmptyDigest();
+        bytes32 current = _commitmentsOf(round, _lockedAttempt(round));
+        if (participants != locked.participants) revert FederationOtherBasis(current);
+        _checkBasis(basis, current);
 
         locked.aggregator = index;
         locked.aggregateRoot = root;
@@ -244,6 +258,14 @@ abstract contract Rounds is Membership {
     }
 
     /// @inheritdoc IFederation
+    function basisOf(uint32 round, uint16 group) public view returns (bytes32) {
+        Group storage locked = _groups[round][group];
+        if (round > _round || locked.participants == 0) return 0;
+        bytes32 commitments = _commitmentsOf(round, _lockedAttempt(round));
+        return keccak256(abi.encode(_modelBefore(round), commitments, locked.participants, locked.openings));
+    }
+
+    /// @inheritdoc IFederation
     function resultOf(uint32 round, uint16 group) external view returns (Result memory) {
         if (round >= _round) return Result(0, 0, 0, 0, 0);
         Group storage locked = _groups[round][group];
@@ -287,6 +309,11 @@ abstract contract Rounds is Membership {
     /// @dev Groups (P6) are not open yet: the whole round is group 0.
     function _checkGroup(uint16 group) private pure {
         if (group != 0) revert FederationBadGroup(group);
+    }
+
+    /// @dev A statement is true or false of what it rests on; on a fork that may be something else.
+    function _checkBasis(bytes32 basis, bytes32 current) private pure {
+        if (basis != current) revert FederationOtherBasis(current);
     }
 
     /// @dev Whether U may be locked (P3). Twin: check_participants(). The loop ends at MAX_MEMBERS.

@@ -46,6 +46,7 @@ SENTENCES: Mapping[str, str] = {
     "FederationCensored": "the set leaves out updates that every receipt holds to be whole: of {missing}",
     "FederationAlreadyOpened": "this member has published its opening already",
     "FederationBadOpeners": "openers are t members that have opened, not {openers}",
+    "FederationOtherBasis": "the chain holds something else than what this statement rests on: it must be made anew ({current})",
     "FederationAlreadyVoted": "this member has voted in this round already",
     "FederationSlashed": "member {index} was slashed, and is not heard any more",
     "FederationHonest": "the statement is right: this evidence proves nothing against it",
@@ -138,7 +139,8 @@ def _in_words(entry: Mapping[str, Any], value: object) -> str:
     if kind == "address":
         return to_checksum_address(str(value))
     if isinstance(value, bytes):
-        return value.rstrip(b"\0").decode("ascii", "replace")
+        text = value.rstrip(b"\0")
+        return text.decode() if text.isascii() else f"0x{value.hex()}"
     return str(value)
 
 

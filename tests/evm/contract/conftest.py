@@ -165,7 +165,8 @@ class Deployed:
         self, member: int, participants: int, round: int = 1, attempt: int = 0, at: int | None = None
     ) -> dict[str, Any]:
         two = [digest(word, member, round, attempt) for word in ("aggregate", "aggregate cid")]
-        return self.send(member, "commitAggregate", round, attempt, 0, participants, *two, at=at)
+        basis = self.call("commitmentsOf", round, attempt)
+        return self.send(member, "commitAggregate", round, attempt, 0, participants, basis, *two, at=at)
 
     def open(self, member: int, round: int = 1, attempt: int = 0, at: int | None = None) -> dict[str, Any]:
         two = [digest(word, member, round, attempt) for word in ("opening", "opening cid")]
@@ -173,7 +174,8 @@ class Deployed:
 
     def close(self, member: int, round: int = 1, attempt: int = 0, at: int | None = None) -> dict[str, Any]:
         five = [digest(word, round) for word in ("key sum", "result", "result cid", "model", "model cid")]
-        return self.send(member, "commitResult", round, attempt, 0, self.openers(), *five, at=at)
+        said = (round, attempt, 0, self.openers(), self.call("basisOf", round, 0), *five)
+        return self.send(member, "commitResult", *said, at=at)
 
     def openers(self) -> int:
         """The first t members that have opened the current round."""

@@ -115,11 +115,11 @@ def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Ref
         for name, arguments in (
             ("commitUpdate", (1, 0, ONE, ONE, ONE)),
             ("postReceipt", (1, 0, 0)),
-            ("commitAggregate", (1, 0, 0, 15, ONE, ONE)),
+            ("commitAggregate", (1, 0, 0, 15, ONE, ONE, ONE)),
             ("publishOpening", (1, 0, 0, ONE, ONE)),
-            ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE)),
+            ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE)),
             ("voteToStop", (1,)),
-            ("restateAggregate", (1, 0, ONE, ONE)),
+            ("restateAggregate", (1, 0, 31, ONE, ONE, ONE)),
         ):
             with refuses("FederationNotMember", speaker.lower()):
                 federation.send(speaker, name, *arguments)
@@ -163,9 +163,9 @@ def a_statement_comes_in_another_phase(found: Found, refuses: Refuses) -> None:
     statements = {
         "commitUpdate": (1, 0, ONE, ONE, ONE),
         "postReceipt": (1, 0, 31),
-        "commitAggregate": (1, 0, 0, 31, ONE, ONE),
+        "commitAggregate": (1, 0, 0, 31, ONE, ONE, ONE),
         "publishOpening": (1, 0, 0, ONE, ONE),
-        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE),
+        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE),
     }
     federation = found(5)
     federation.enrol(0)
@@ -215,9 +215,9 @@ def a_statement_is_about_another_round(found: Found, refuses: Refuses) -> None:
         for name, arguments in (
             ("commitUpdate", (round, 0, ONE, ONE, ONE)),
             ("postReceipt", (round, 0, 31)),
-            ("commitAggregate", (round, 0, 0, 31, ONE, ONE)),
+            ("commitAggregate", (round, 0, 0, 31, ONE, ONE, ONE)),
             ("publishOpening", (round, 0, 0, ONE, ONE)),
-            ("commitResult", (round, 0, 0, 7, ONE, ONE, ONE, ONE, ONE)),
+            ("commitResult", (round, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE)),
             ("voteToStop", (round,)),
         ):
             with refuses("FederationWrongRound", 2):
@@ -253,13 +253,13 @@ def a_statement_is_about_another_attempt(found: Found, refuses: Refuses) -> None
 def a_group_is_named_that_there_is_not(found: Found, refuses: Refuses) -> None:
     federation = found(5).all_enrol().all_commit().all_post()
     with refuses("FederationBadGroup", 1):
-        federation.send(0, "commitAggregate", 1, 0, 1, 31, ONE, ONE)
+        federation.send(0, "commitAggregate", 1, 0, 1, 31, ONE, ONE, ONE)
     federation.lock()
     for name, arguments in (
         ("challengeAggregate", (1, 1, 0, [], [])),
         ("challengeKeySum", (1, 1, 0, [], [])),
         ("challengeResult", (1, 1, 0, b"", [], [])),
-        ("restateAggregate", (1, 1, ONE, ONE)),
+        ("restateAggregate", (1, 1, 31, ONE, ONE, ONE)),
     ):
         with refuses("FederationBadGroup", 1):
             federation.send(0, name, *arguments)
@@ -268,14 +268,14 @@ def a_group_is_named_that_there_is_not(found: Found, refuses: Refuses) -> None:
     for member in range(3):
         federation.open(member)
     with refuses("FederationBadGroup", 1):
-        federation.send(0, "commitResult", 1, 0, 1, 7, ONE, ONE, ONE, ONE, ONE)
+        federation.send(0, "commitResult", 1, 0, 1, 7, ONE, ONE, ONE, ONE, ONE, ONE)
 
 
 @provokes("FederationEmptyDigest")
 def a_digest_is_zero(found: Found, refuses: Refuses) -> None:
     federation = found(5).all_enrol()
 
-    def each_digest_counts(name: str, *head: int, digests: int, member: int = 0) -> None:
+    def each_digest_counts(name: str, *head: int | bytes, digests: int, member: int = 0) -> None:
         for zeroed in range(digests):
             words = [ZERO if i == zeroed else ONE for i in range(digests)]
             with refuses("FederationEmptyDigest"):
@@ -283,12 +283,12 @@ def a_digest_is_zero(found: Found, refuses: Refuses) -> None:
 
     each_digest_counts("commitUpdate", 1, 0, digests=3)
     federation.all_commit().all_post()
-    each_digest_counts("commitAggregate", 1, 0, 0, 31, digests=2)
+    each_digest_counts("commitAggregate", 1, 0, 0, 31, ONE, digests=2)
     federation.lock()
     each_digest_counts("publishOpening", 1, 0, 0, digests=2)
     for member in range(3):
         federation.open(member)
-    each_digest_counts("commitResult", 1, 0, 0, 7, digests=5)
+    each_digest_counts("commitResult", 1, 0, 0, 7, ONE, digests=5)
     federation.close(0)
 
 
@@ -378,10 +378,11 @@ def the_openers_are_not_t_members_that_have_opened(found: Found, refuses: Refuse
     federation = found(5, threshold=3).all_enrol().all_commit().all_post().lock()
     for member in (0, 1, 2, 3):
         federation.open(member)
+    basis = federation.call("basisOf", 1, 0)
     for openers in (0, 0b00011, 0b01111, 0b10011, 0b00111 | 1 << 64, 0b00011 | 1 << 127):
         with refuses("FederationBadOpeners", openers):
-            federation.send(0, "commitResult", 1, 0, 0, openers, ONE, ONE, ONE, ONE, ONE)
-    federation.send(0, "commitResult", 1, 0, 0, 0b01101, ONE, ONE, ONE, ONE, ONE)
+            federation.send(0, "commitResult", 1, 0, 0, openers, basis, ONE, ONE, ONE, ONE, ONE)
+    federation.send(0, "commitResult", 1, 0, 0, 0b01101, basis, ONE, ONE, ONE, ONE, ONE)
 
 
 # Challenges with made-up numbers; disputes/ has the real ones.
@@ -406,6 +407,30 @@ def conflict(federation: Any, member: int) -> tuple[Any, ...]:
         )
         pair += [values, Account.sign_message(message, federation.chain.keys[member]).signature]
     return tuple(pair)
+
+
+@provokes("FederationOtherBasis")
+def a_statement_rests_on_something_else(found: Found, refuses: Refuses) -> None:
+    """As on a fork, where another list of commitments, another set or another opening came to stand."""
+    federation = found(5).all_enrol().all_commit().all_post()
+    basis = federation.call("commitmentsOf", 1, 0)
+    for other in (ZERO, ONE, federation.call("commitmentsOf", 1, 1), federation.call("basisOf", 1, 0)):
+        with refuses("FederationOtherBasis", basis):
+            federation.send(0, "commitAggregate", 1, 0, 0, 31, other, ONE, ONE)
+    assert federation.call("basisOf", 1, 0) == federation.call("basisOf", 2, 0) == ZERO
+    federation.lock()
+    seen = {federation.call("basisOf", 1, 0)}
+    for member in (0, 1, 2):
+        federation.open(member)
+        seen.add(federation.call("basisOf", 1, 0))
+    assert len(seen) == 4
+    known = federation.call("basisOf", 1, 0)
+    federation.open(3)
+    current = federation.call("basisOf", 1, 0)
+    for other in (known, basis, ZERO):
+        with refuses("FederationOtherBasis", current):
+            federation.send(0, "commitResult", 1, 0, 0, 7, other, ONE, ONE, ONE, ONE, ONE)
+    federation.send(0, "commitResult", 1, 0, 0, 7, current, ONE, ONE, ONE, ONE, ONE)
 
 
 @provokes("FederationSlashed")
@@ -435,7 +460,7 @@ def what_is_challenged_was_never_said(found: Found, refuses: Refuses) -> None:
         "challengeKeySum": (1, 0, 0, [], []),
         "challengeResult": (1, 0, 0, b"", [], []),
         "challengeResidue": (1, 0, 0, 0, [], []),
-        "restateAggregate": (1, 0, ONE, ONE),
+        "restateAggregate": (1, 0, 31, ONE, ONE, ONE),
     }
 
     def refused(*but: str) -> None:

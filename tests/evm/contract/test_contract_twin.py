@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_hash.auto import keccak
 from web3 import Web3
 
 from fedchain.chain.artifacts import load_artifact
 from fedchain.errors import Fault
 from fedchain.protocol import events as told
 from fedchain.protocol.commitment import update_commitment
-from fedchain.protocol.disputes import ChallengeRefused, judge
+from fedchain.protocol.disputes import ChallengeRefused, commitments_digest, judge, openings_digest
 from fedchain.protocol.evidence import (
     Challenge,
     ChallengeAggregate,
@@ -279,8 +280,20 @@ class History:
         except Fault:
             allowed = False
         root = self.sum_of(attempt, participants) if allowed else self.chosen.randbytes(32)
-        said = (attempt.round, attempt.attempt, 0, participants, root, self.chosen.randbytes(32))
+        basis = self.basis(commitments_digest(attempt))
+        allowed = allowed and basis == commitments_digest(attempt)
+        said = (attempt.round, attempt.attempt, 0, participants, basis, root, self.chosen.randbytes(32))
         assert self.say(member, "commitAggregate", *said, at=at) == allowed
+
+    def basis(self, right: bytes) -> bytes:
+        """What a statement rests on; seldom, as after a fork, something else."""
+        return right if self.chosen.random() < 0.97 else self.chosen.randbytes(32)
+
+    def basis_of(self, attempt: Attempt) -> bytes:
+        """All that a result rests on. Twin: basisOf()."""
+        assert attempt.aggregate is not None
+        words = (attempt.base_digest, commitments_digest(attempt))
+        return keccak(b"".join(words) + attempt.aggregate.participants.to_bytes(32, "big") + openings_digest(attempt))
 
     def sum_of(self, attempt: Attempt, participants: Bitmap) -> bytes:
         """The root of the sum over these participants; now and then of another."""
@@ -301,8 +314,9 @@ class History:
             opened = bitmap_of(tuple(attempt.openings))
             right = openers.bit_count() == self.state.terms.threshold and not openers & ~opened
             root = self.key_sum_of(attempt, openers) if right else self.chosen.randbytes(32)
-            said = (*place, openers, root, *[self.chosen.randbytes(32) for _ in range(4)])
-            allowed = self.hears(member) and may_close and right
+            basis = self.basis(self.basis_of(attempt))
+            said = (*place, openers, basis, root, *[self.chosen.randbytes(32) for _ in range(4)])
+            allowed = self.hears(member) and may_close and right and basis == self.basis_of(attempt)
             assert self.say(member, "commitResult", *said, at=at) == allowed
             return
         leaf = tuple(self.chosen.randrange(SHARE_PRIME) for _ in range(64))
@@ -438,13 +452,15 @@ class History:
     def restate(self, attempt: Attempt | None, at: int) -> None:
         member = self.chosen.randrange(len(self.state.founders))
         if attempt is None or attempt.aggregate is None:
-            said = (self.state.round + 1, 0, self.chosen.randbytes(32), self.chosen.randbytes(32))
+            said = (self.state.round + 1, 0, 7, *[self.chosen.randbytes(32) for _ in range(3)])
             assert not self.say(member, "restateAggregate", *said, at=at)
             return
         free = bond_free_at(self.state, at)
         allowed = self.hears(member) and attempt.posted_sum is None and (free is None or at < free)
         root = self.sum_of(attempt, attempt.aggregate.participants)
-        said = (attempt.round, 0, root, self.chosen.randbytes(32))
+        basis = self.basis(commitments_digest(attempt))
+        allowed = allowed and basis == commitments_digest(attempt)
+        said = (attempt.round, 0, attempt.aggregate.participants, basis, root, self.chosen.randbytes(32))
         assert self.say(member, "restateAggregate", *said, at=at) == allowed
 
     def compare(self) -> None:
@@ -465,6 +481,13 @@ class History:
         assert held == bonds + sum(self.rewards.values()) + self.burnt
         assert self.burnt == self.federation.call("burnt")
 
+    def compare_basis(self, live: Attempt | None, at: int) -> None:
+        rounds = [self.state.closed.get(self.chosen.randrange(1, self.state.round + 1)), live]
+        for attempt in rounds:
+            if attempt is not None:
+                basis = self.federation.call("basisOf", attempt.round, 0, at=at)
+                assert basis == (self.basis_of(attempt) if attempt.aggregate else bytes(32))
+
     def compare_at(self, at: int) -> None:
         state = self.state
         rounds = [state.round - 1, state.round, state.round + 1]
@@ -477,6 +500,7 @@ class History:
         standing = [("currentRound",), ("enrolled",), ("standing",), ("slashed",), ("model",), ("memberAt", member)]
         current, *counted, model_digest, seen = self.federation.call_all(standing, at)
         answers = self.federation.call_all(questions, at)
+        self.compare_basis(live, at)
         assert (current, model_digest) == (state.round, state.model_digest)
         assert counted == [state.enrolled, state.standing, state.slashed]
         flags = member in state.members, bool(state.withdrawn >> member & 1), bool(state.slashed >> member & 1)
@@ -564,7 +588,7 @@ def test_the_contract_and_python_tell_the_same_story(found: Callable[..., Any]) 
         "FederationSlashed",
     }
     verdicts = {"FederationHonest", "FederationBadEvidence", "FederationNoStatement", "FederationAlreadySlashed"}
-    verdicts |= {"FederationChallengeOver", "FederationNotMember"}
+    verdicts |= {"FederationChallengeOver", "FederationNotMember", "FederationOtherBasis"}
     assert not {w for w in phases | events | moments | endings | refusals | verdicts if not tally[w]}, tally
 
 

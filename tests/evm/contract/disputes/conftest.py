@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_hash.auto import keccak
 
 from fedchain.crypto import (
     Aggregate,
@@ -162,7 +163,7 @@ class Play:
         return self
 
     def lock(self) -> Play:
-        words = (self.bitmap, self.aggregate.root(), b"\x03" * 32)
+        words = (self.bitmap, self.basis, self.aggregate.root(), b"\x03" * 32)
         turn = self.federation.call("aggregatorNow")
         self.federation.send(turn, "commitAggregate", self.round, self.attempt, 0, *words)
         self.aggregator = turn
@@ -177,10 +178,19 @@ class Play:
 
     def close(self, member: int = 0) -> Play:
         openers = sum(1 << i for i in self.openers)
-        words = (openers, self.key_sum.root(), self.result.root(), b"\x05" * 32, self.model, b"\x05" * 32)
+        basis = self.federation.call("basisOf", self.round, 0)
+        words = (openers, basis, self.key_sum.root(), self.result.root(), b"\x05" * 32, self.model, b"\x05" * 32)
         self.federation.send(member, "commitResult", self.round, self.attempt, 0, *words)
         self.closer = member
         return self
+
+    @property
+    def basis(self) -> bytes:
+        """The running digest of the commitments, whatever the chain holds."""
+        digest = bytes(32)
+        for i in self.order:
+            digest = keccak(digest + i.to_bytes(32, "big") + self.commitment(i))
+        return digest
 
     @property
     def model(self) -> bytes:
@@ -191,7 +201,7 @@ class Play:
         return self.commit().post().lock().open().close(closer)
 
     def restate(self, member: int) -> dict[str, Any]:
-        words = (self.aggregate.root(), b"\x06" * 32)
+        words = (self.bitmap, self.basis, self.aggregate.root(), b"\x06" * 32)
         told: dict[str, Any] = self.federation.send(member, "restateAggregate", self.round, 0, *words)
         return told
 

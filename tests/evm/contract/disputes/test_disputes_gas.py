@@ -51,7 +51,8 @@ def costs(federation: Any) -> dict[str, int]:
         federation.send(i, "commitUpdate", 1, 0, commits[i], b"\x01" * 32, b"\x02" * 32)
     federation.all_post()
     aggregate, result = (Claim([chosen.randrange(Q) for _ in range(64)], LEAF, DEPTH, chosen) for _ in range(2))
-    federation.send(0, "commitAggregate", 1, 0, 0, federation.everyone(), aggregate.root, b"\x03" * 32)
+    basis = federation.call("commitmentsOf", 1, 0)
+    federation.send(0, "commitAggregate", 1, 0, 0, federation.everyone(), basis, aggregate.root, b"\x03" * 32)
     openings = {i: Claim([chosen.randrange(SHARE_PRIME) for _ in range(64)], 31, KEY_DEPTH, chosen) for i in members}
     for i in members:
         federation.send(i, "publishOpening", 1, 0, 0, openings[i].root, b"\x04" * 32)
@@ -62,7 +63,7 @@ def costs(federation: Any) -> dict[str, int]:
     key_sum = Claim(s[-64:], 31, 0, chosen)
     key_sum.root, key_sum.proof = root_of(hashes), [*key_sum.proof, *prove(hashes, 31)]
     words = (key_sum.root, result.root, b"\x05" * 32, b"\x06" * 32, b"\x07" * 32)
-    federation.send(1, "commitResult", 1, 0, 0, federation.openers(), *words)
+    federation.send(1, "commitResult", 1, 0, 0, federation.openers(), federation.call("basisOf", 1, 0), *words)
 
     listed = [(i, shares[i]) for i in members]
     sums = [word for i in members for word in updates[i].proof]

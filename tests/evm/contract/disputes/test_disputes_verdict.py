@@ -241,11 +241,11 @@ def test_a_slashed_member_is_not_heard_again(play: PlayOf, refuses: Refuses, sig
     every = {
         "commitUpdate": (1, 0, ONE, ONE, ONE),
         "postReceipt": (1, 0, 0),
-        "commitAggregate": (1, 0, 0, 15, ONE, ONE),
+        "commitAggregate": (1, 0, 0, 15, ONE, ONE, ONE),
         "publishOpening": (1, 0, 0, ONE, ONE),
-        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE),
+        "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE),
         "voteToStop": (1,),
-        "restateAggregate": (1, 0, ONE, ONE),
+        "restateAggregate": (1, 0, 31, ONE, ONE, ONE),
     }
     for name, arguments in every.items():
         with refuses("FederationSlashed", 2):
@@ -350,7 +350,7 @@ def test_a_run_with_too_few_left_is_finished_and_bonds_are_free(play: PlayOf, re
     assert balance(federation.chain, federation.address) == federation.call("burnt") == federation.terms["bond"] // 2
 
 
-def test_a_locked_round_goes_on_while_those_left_can_finish_it(play: PlayOf, sign: Any) -> None:
+def test_a_locked_round_goes_on_while_those_left_can_finish_it(play: PlayOf, refuses: Refuses, sign: Any) -> None:
     played = play(members=3, threshold=2, challengeWindow=500).commit().post().lock()
     federation = played.federation
     federation.send(1, "challengeEquivocation", *pair_of(federation, sign, 0))
@@ -367,9 +367,12 @@ def test_a_locked_round_goes_on_while_those_left_can_finish_it(play: PlayOf, sig
     assert federation.call("phaseOf", 1) == OPENING  # what was opened was opened
     played.open(1)
     played.openers = [2, 1]
+    federation.chain.mine_at(federation.chain.now + 10_000)
     played.close(1)
     closed_at = federation.chain.now
     assert [federation.call("phaseOf", round) for round in (1, 2)] == [CLOSED, FINISHED]
+    with refuses("FederationBondLocked", closed_at + 500):
+        federation.send(1, "withdrawBond", at=closed_at + 499)
     federation.send(1, "withdrawBond", at=closed_at + 500)
 
     played = play(members=3, threshold=2, challengeWindow=500).commit().post().lock().open()
@@ -397,9 +400,12 @@ def test_a_refuted_sum_is_stated_anew_and_its_author_answers_for_it(play: PlayOf
     with refuses("FederationNotMember", stranger_of(federation).lower()):
         played.restate(stranger_of(federation))
     with refuses("FederationEmptyDigest"):
-        federation.send(1, "restateAggregate", 1, 0, ZERO, ONE)
+        federation.send(1, "restateAggregate", 1, 0, 127, played.basis, ZERO, ONE)
     with refuses("FederationEmptyDigest"):
-        federation.send(1, "restateAggregate", 1, 0, ONE, ZERO)
+        federation.send(1, "restateAggregate", 1, 0, 127, played.basis, ONE, ZERO)
+    for participants, basis in ((126, played.basis), (127, ONE), (127 | 1 << 64, played.basis)):  # as on a fork
+        with refuses("FederationOtherBasis", played.basis):
+            federation.send(1, "restateAggregate", 1, 0, participants, basis, ONE, ONE)
     played.aggregate.leaves[5, 5] ^= np.uint64(1)  # another lie
     ((name, said),) = federation.events(played.restate(1))
     assert (name, said["round"], said["attempt"], said["index"]) == ("AggregateRestated", 1, 0, 1)
@@ -413,7 +419,7 @@ def test_a_refuted_sum_is_stated_anew_and_its_author_answers_for_it(play: PlayOf
     with refuses("FederationNoStatement"):
         played.restate(4)
     with refuses("FederationNoStatement"):
-        federation.send(4, "restateAggregate", 2, 0, ONE, ONE)
+        federation.send(4, "restateAggregate", 2, 0, 127, played.basis, ONE, ONE)
     assert federation.call("phaseOf", 2) == TRAINING
 
 
@@ -493,7 +499,7 @@ def test_a_rollback_forgets_every_later_round(play: PlayOf, refuses: Refuses) ->
             with refuses("FederationNoStatement"):
                 challenge(played, name, round, 0, 0, [], [])
         with refuses("FederationNoStatement"):
-            federation.send(2, "restateAggregate", round, 0, ONE, ONE)
+            federation.send(2, "restateAggregate", round, 0, 31, ONE, ONE, ONE)
     put_right(played).close(2)
     for round in (2, 3, 4):
         begun = federation.call("roundAt", round)
