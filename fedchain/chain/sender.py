@@ -287,7 +287,8 @@ def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
             return "postReceipt", (action.round, action.attempt, action.whole), 0
         case CommitAggregate():
             place = action.round, action.attempt, action.group
-            return "commitAggregate", (*place, action.participants, action.root, digest_of_cid(action.cid)), 0
+            said = action.participants, action.basis, action.root, digest_of_cid(action.cid)
+            return "commitAggregate", (*place, *said), 0
         case PublishOpening():
             place = action.round, action.attempt, action.group
             return "publishOpening", (*place, action.root, digest_of_cid(action.cid)), 0
@@ -295,13 +296,14 @@ def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
             place = action.round, action.attempt, action.group
             result = action.key_sum_root, action.result_root, digest_of_cid(action.result_cid)
             model = action.model_digest, digest_of_cid(action.model_cid)
-            return "commitResult", (*place, action.openers, *result, *model), 0
+            return "commitResult", (*place, action.openers, action.basis, *result, *model), 0
         case VoteToStop():
             return "voteToStop", (action.round,), 0
         case WithdrawBond():
             return "withdrawBond", (), 0
         case RestateAggregate():
-            return "restateAggregate", (action.round, action.group, action.root, digest_of_cid(action.cid)), 0
+            said = action.participants, action.basis, action.root, digest_of_cid(action.cid)
+            return "restateAggregate", (action.round, action.group, *said), 0
         case WithdrawReward():
             return "withdrawReward", (), 0
         case (

@@ -10,6 +10,7 @@ Refusals: it posts no set that the rules forbid, and nothing that it has not com
 from __future__ import annotations
 
 from ..protocol.actions import CommitAggregate, CommitResult, RestateAggregate
+from ..protocol.disputes import basis_of, commitments_digest
 from ..protocol.ids import bitmap_of
 from ..protocol.participants import check_participants, choose_participants
 from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of
@@ -57,8 +58,9 @@ class Aggregator:
         crash_point("before-aggregate", round)
         with context.meter.step("aggregate"):
             cid = context.store.put(aggregate.pack())
-            action = CommitAggregate(round, attempt.attempt, GROUP, participants, aggregate.root(), cid)
-            context.sender.submit(context.duty("aggregate", attempt), action)
+            basis = commitments_digest(attempt)
+            action = CommitAggregate(round, attempt.attempt, GROUP, participants, basis, aggregate.root(), cid)
+            context.sender.submit(context.duty("aggregate", attempt, basis=basis), action)
         context.log.info("aggregate committed", round=round, participants=f"{participants:b}")
         crash_point("after-aggregate", round)
         return True
@@ -77,8 +79,10 @@ class Aggregator:
             return False
         with context.meter.step("aggregate"):
             cid = context.store.put(aggregate.pack())
-            key = context.duty("restate", attempt, len(attempt.refuted_sums))
-            context.sender.submit(key, RestateAggregate(attempt.round, GROUP, aggregate.root(), cid))
+            basis = commitments_digest(attempt)
+            key = context.duty("restate", attempt, len(attempt.refuted_sums), basis)
+            action = RestateAggregate(attempt.round, GROUP, locked.participants, basis, aggregate.root(), cid)
+            context.sender.submit(key, action)
         context.log.info("aggregate restated", round=attempt.round)
         return True
 
@@ -91,14 +95,16 @@ class Aggregator:
         if outcome is None or now < turn_at(state, attempt, context.me, since=since, first=locked.index):
             return False
         crash_point("before-result", round)
+        basis = basis_of(attempt)
         with context.meter.step("close"):
             context.sender.submit(
-                context.duty("result", attempt, len(attempt.refuted_results)),
+                context.duty("result", attempt, len(attempt.refuted_results), basis),
                 CommitResult(
                     round=round,
                     attempt=attempt.attempt,
                     group=GROUP,
                     openers=bitmap_of(outcome.opened.committee),
+                    basis=basis,
                     key_sum_root=outcome.opened.key_sum_root,
                     result_root=outcome.opened.result_root,
                     result_cid=context.store.put(outcome.opened.result.pack()),

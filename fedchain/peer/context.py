@@ -77,10 +77,13 @@ class PeerContext:
         """The model that members train from in this attempt."""
         return self.model(attempt.base_digest, attempt.base_cid)
 
-    def duty(self, name: str, attempt: Attempt, fallen: int = 0) -> str:
-        """The name under which a duty's one transaction is journalled; `fallen`: how often it fell and is due again."""
-        key = f"{name}/{attempt.round}/{attempt.attempt}/{GROUP}"
-        return f"{key}/{fallen}" if fallen else key
+    def duty(self, name: str, attempt: Attempt, fallen: int = 0, basis: Digest | None = None) -> str:
+        """The name under which a duty's one statement is journalled.
+
+        `fallen`: how often it fell and is due again; `basis`: what it rests on, where the contract compares that.
+        """
+        key = f"{name}/{attempt.round}/{attempt.attempt}/{GROUP}" + (f"/{fallen}" if fallen else "")
+        return key if basis is None else f"{key}/{basis.hex()}"
 
     def model(self, digest: Digest, cid: Cid) -> bytes:
         """A global model by the digest that the chain holds: from disk, or fetched, verified and kept.

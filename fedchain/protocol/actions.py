@@ -39,12 +39,16 @@ class PostReceipt:
 
 @dataclass(frozen=True, slots=True)
 class CommitAggregate:
-    """Post the sum over a participant set, and lock the set (P3)."""
+    """Post the sum over a participant set, and lock the set (P3).
+
+    `basis` is the running digest of the commitments it rests on: on a fork with others the contract refuses it.
+    """
 
     round: int
     attempt: int
     group: int
     participants: Bitmap
+    basis: Digest
     root: Root
     cid: Cid
 
@@ -64,13 +68,15 @@ class PublishOpening:
 class CommitResult:
     """Post the opened result and the new global model, and whose openings gave S (P5).
 
-    `result_cid` names S and the decoded sum, without which nobody could prove them wrong.
+    `result_cid` names S and the decoded sum, without which nobody could prove them wrong. `basis` is the digest of all
+    that the result rests on (`disputes.basis_of`): where something else is on record the contract refuses it.
     """
 
     round: int
     attempt: int
     group: int
     openers: Bitmap
+    basis: Digest
     key_sum_root: Root
     result_root: Root
     result_cid: Cid
@@ -92,10 +98,12 @@ class WithdrawBond:
 
 @dataclass(frozen=True, slots=True)
 class RestateAggregate:
-    """Post the sum over a locked set anew, after one was refuted (P3)."""
+    """Post the sum over a locked set anew, after one was refuted (P3); `basis` as for the one that locked it."""
 
     round: int
     group: int
+    participants: Bitmap
+    basis: Digest
     root: Root
     cid: Cid
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from eth_hash.auto import keccak
 from typing_extensions import assert_never
 
 from ..errors import FedchainError
@@ -61,6 +62,13 @@ def commitments_digest(attempt: Attempt) -> Digest:
 def openings_digest(attempt: Attempt) -> Digest:
     """The running digest of the openings of an attempt's one group, as the contract keeps it (`openingsOf`)."""
     return _digest_of((opening.index, opening.root) for opening in attempt.openings.values())
+
+
+def basis_of(attempt: Attempt) -> Digest:
+    """All that a result of this attempt rests on (`basisOf`): the model, the commitments, the set, the openings."""
+    assert attempt.aggregate is not None
+    words = commitments_digest(attempt), attempt.aggregate.participants.to_bytes(32, "big"), openings_digest(attempt)
+    return Digest(keccak(b"".join((attempt.base_digest, *words))))
 
 
 def attempt_of(state: FederationState, round: int, number: int) -> Attempt | None:

@@ -37,6 +37,7 @@ from fedchain.protocol.actions import (
 )
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
+from fedchain.protocol.disputes import basis_of, commitments_digest
 from fedchain.protocol.events import (
     AggregateCommitted,
     Event,
@@ -152,7 +153,12 @@ class LyingFederation(BUILD.Play):  # type: ignore[misc, name-defined]
                 self._send(event.index, Enrol(event.encryption_key, event.weight, bond))
             case _:
                 kind = ACTIONS[type(event)]
-                self._send(event.index, kind(**{f.name: getattr(event, f.name) for f in fields(kind)}))
+                said = {f.name: getattr(event, f.name) for f in fields(kind) if hasattr(event, f.name)}
+                if isinstance(event, AggregateCommitted):
+                    said["basis"] = commitments_digest(self.attempt())
+                if isinstance(event, ResultCommitted):
+                    said["basis"] = basis_of(self.attempt())
+                self._send(event.index, kind(**said))
 
     def _send(self, index: int, action: Any) -> None:
         self.said += 1

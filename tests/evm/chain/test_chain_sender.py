@@ -26,6 +26,7 @@ from fedchain.protocol.actions import (
     WithdrawBond,
 )
 from fedchain.protocol.cid import cid_of
+from fedchain.protocol.disputes import basis_of, commitments_digest
 from fedchain.protocol.ids import Bitmap, Digest, Root
 from fedchain.protocol.phase import Phase, phase_of
 
@@ -42,10 +43,13 @@ def test_every_action_is_understood_by_the_contract(federation: Any, commit: Any
         member.submit("commit/1/0", commit(bytes([i])))
     for member in members:
         member.submit("receipt/1/0", PostReceipt(1, 0, Bitmap(0b111)))
-    members[0].submit("aggregate/1/0/0", CommitAggregate(1, 0, 0, Bitmap(0b111), root, cid))
+    basis = commitments_digest(reader.refresh().current)
+    members[0].submit("aggregate/1/0/0", CommitAggregate(1, 0, 0, Bitmap(0b111), basis, root, cid))
     for member in members[:2]:
         member.submit("open/1/0/0", PublishOpening(1, 0, 0, root, cid))
-    members[2].submit("result/1/0/0", CommitResult(1, 0, 0, Bitmap(0b11), root, root, cid, Digest(b"\x05" * 32), cid))
+    basis = basis_of(reader.refresh().current)
+    result = CommitResult(1, 0, 0, Bitmap(0b11), basis, root, root, cid, Digest(b"\x05" * 32), cid)
+    members[2].submit("result/1/0/0", result)
     assert phase_of(reader.refresh(), 2, reader.now()) is Phase.TRAINING
     for member in members[:2]:
         member.submit("stop/2", VoteToStop(2))

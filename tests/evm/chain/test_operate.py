@@ -15,7 +15,7 @@ from fedchain.chain.deployment import write_deployment
 from fedchain.cli.main import main
 from fedchain.cli.status import in_time
 from fedchain.protocol.actions import VoteToStop
-from fedchain.protocol.ids import Bitmap
+from fedchain.protocol.disputes import basis_of, commitments_digest
 
 PASSWORD = "correct horse"
 
@@ -129,12 +129,15 @@ class TestStatus:
             member.submit("receipt", PostReceipt(1, 0, 0b111))
         where = ("--rpc", federation.anvil.url, "--contract", federation.deployment.address)
         assert "waits for member 0 to post the sum" in cli("status", *where)[1]
-        members[0].submit("aggregate", CommitAggregate(1, 0, 0, 0b111, root, cid))
+        reader = federation.reader()
+        basis = commitments_digest(reader.refresh().current)
+        members[0].submit("aggregate", CommitAggregate(1, 0, 0, 0b111, basis, root, cid))
         assert "waits for 2 more openings" in cli("status", *where)[1]
         for member in members[:2]:
             member.submit("open", PublishOpening(1, 0, 0, root, cid))
         assert "waits for any member to post the result" in cli("status", *where)[1]
-        members[2].submit("result", CommitResult(1, 0, 0, Bitmap(0b11), root, root, cid, root, cid))
+        basis = basis_of(reader.refresh().current)
+        members[2].submit("result", CommitResult(1, 0, 0, 0b11, basis, root, root, cid, root, cid))
 
         proxy = proxy_for(federation.anvil.url)
 
