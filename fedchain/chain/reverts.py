@@ -46,7 +46,7 @@ SENTENCES: Mapping[str, str] = {
     "FederationCensored": "the set leaves out updates that every receipt holds to be whole: of {missing}",
     "FederationAlreadyOpened": "this member has published its opening already",
     "FederationBadOpeners": "openers are t members that have opened, not {openers}",
-    "FederationOtherBasis": "the chain holds something else than what this statement rests on; make it anew",
+    "FederationOtherBasis": "the chain holds something else than this statement rests on: {current}",
     "FederationAlreadyVoted": "this member has voted in this round already",
     "FederationSlashed": "member {index} was slashed, and is not heard any more",
     "FederationHonest": "the statement is right: this evidence proves nothing against it",
