@@ -547,9 +547,9 @@ HISTORIES: tuple[dict[str, Any], ...] = (
     {"seed": 2, "members": 4, "threshold": 3, "rounds": 2, "hesitant": 0.9},
     {"seed": 3, "members": 5, "threshold": 3, "rounds": 9, "hesitant": 0.5},
     {"seed": 4, "members": 6, "threshold": 4, "rounds": 9, "hesitant": 0.9},
-    {"seed": 5, "members": 5, "threshold": 4, "rounds": 9},
-    {"seed": 19, "members": 7, "threshold": 4, "rounds": 3, "quarrelsome": 0.3, "hasty": 0.03, "steps": 300},
-    {"seed": 26, "members": 11, "threshold": 6, "rounds": 2, "quarrelsome": 0.3, "hasty": 0.03, "steps": 300},
+    {"seed": 8, "members": 5, "threshold": 4, "rounds": 9},
+    {"seed": 43, "members": 7, "threshold": 4, "rounds": 3, "quarrelsome": 0.3, "hasty": 0.03, "steps": 300},
+    {"seed": 33, "members": 9, "threshold": 5, "rounds": 3, "quarrelsome": 0.3, "hasty": 0.03, "steps": 300},
 )
 
 

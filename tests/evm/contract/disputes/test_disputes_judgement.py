@@ -197,6 +197,14 @@ def test_a_key_sum_too_large_to_be_one_is_refuted(play: PlayOf, refuses: Refuses
             assert True in verdicts
 
 
+@pytest.mark.parametrize("element", [SHARE_PRIME, SHARE_PRIME + 9, 2**16 - 1])
+def test_what_is_no_element_is_not_small_whatever_it_is_congruent_to(play: PlayOf, element: int) -> None:
+    played = play()
+    played.key_sum.leaves[3, 3] = element
+    played.all()
+    assert challenge(played, "Result", *played.against_result(7))[1] == slashed(0, 3, played)
+
+
 def refuted(played: Any, coefficient: int, refuses: Refuses) -> bool:
     federation = played.federation
     data = federation.encode("challengeResult", *played.against_result(coefficient))
