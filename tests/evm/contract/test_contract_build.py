@@ -120,6 +120,12 @@ def test_the_runtime_code_fits_the_limit_of_eip_170(name: str) -> None:
     assert 0 < len(load_artifact(name).deployed_bytecode) < EIP_170
 
 
+def test_the_readme_tells_the_sizes() -> None:
+    readme = (build.ROOT / "contracts" / "README.md").read_text(encoding="utf-8")
+    sizes = {name: f"{len(load_artifact(name).deployed_bytecode):,}" for name in build.CONTRACTS}
+    assert f"`Federation` has {sizes['Federation']} bytes, `Judge`\n{sizes['Judge']}" in readme
+
+
 def test_the_creation_code_fits_the_limit_of_eip_3860_with_64_founders() -> None:
     """It carries the judge's as well, and the arguments: 13 terms, and the list of founders."""
     assert len(load_artifact().bytecode) + 32 * (13 + 2 + 64) < 2 * EIP_170
