@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedchain.crypto.parameters import SHARE_PRIME, N, Q, noise_bound
+from fedchain.crypto.ring import SmallFactor
 from fedchain.crypto.seed import public_polynomials
 
 PlayOf = Callable[..., Any]
@@ -195,6 +196,25 @@ def test_a_key_sum_too_large_to_be_one_is_refuted(play: PlayOf, refuses: Refuses
             # Small, but wrong: the noise gives it away, though not in every coefficient.
             verdicts = {refuted(played, k, refuses) for k in range(7, 12)}
             assert True in verdicts
+
+
+@pytest.mark.parametrize("bound", [210, -210])
+def test_a_key_sum_at_its_bound_stands(play: PlayOf, refuses: Refuses, bound: int) -> None:
+    """Five keys of the largest coefficients there are, one encryption of something without any noise."""
+    played = play()
+    s = np.full(N, bound)
+    s[::3] = -s[::3]
+    played.key_sum.leaves = np.mod(s, SHARE_PRIME).astype(np.uint64).reshape(-1, 64)
+    m = np.arange(N, dtype=np.uint64)
+    product = SmallFactor(s).times(public_polynomials(played.context.seed, 0, 1))[0]
+    for i in played.members:
+        played.updates[i].leaves[:] = 0
+    c = (m * np.uint64(1002) + np.uint64(Q) - product) % np.uint64(Q)
+    played.updates[0].leaves = c[: played.result.leaves.size].reshape(-1, 64)
+    played.aggregate, played.result = played.sum(), played.decoded()
+    assert list(played.result.leaves.reshape(-1)) == list(m[: played.result.leaves.size])
+    played.all()
+    assert not any(refuted(played, k, refuses) for k in (0, 1, 77, 575))
 
 
 @pytest.mark.parametrize("element", [SHARE_PRIME, SHARE_PRIME + 9, 2**16 - 1])
