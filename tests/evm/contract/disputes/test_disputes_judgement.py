@@ -198,12 +198,13 @@ def test_a_key_sum_too_large_to_be_one_is_refuted(play: PlayOf, refuses: Refuses
             assert True in verdicts
 
 
-@pytest.mark.parametrize("bound", [210, -210])
-def test_a_key_sum_at_its_bound_stands(play: PlayOf, refuses: Refuses, bound: int) -> None:
+@pytest.mark.parametrize("beyond", [0, 1, -1])
+def test_a_key_sum_at_its_bound_stands_and_one_past_it_does_not(play: PlayOf, refuses: Refuses, beyond: int) -> None:
     """Five keys of the largest coefficients there are, one encryption of something without any noise."""
     played = play()
-    s = np.full(N, bound)
-    s[::3] = -s[::3]
+    s = np.full(N, 210)
+    s[::3] = -210
+    s[1000 if beyond > 0 else 999] += beyond
     played.key_sum.leaves = np.mod(s, SHARE_PRIME).astype(np.uint64).reshape(-1, 64)
     m = np.arange(N, dtype=np.uint64)
     product = SmallFactor(s).times(public_polynomials(played.context.seed, 0, 1))[0]
@@ -214,7 +215,8 @@ def test_a_key_sum_at_its_bound_stands(play: PlayOf, refuses: Refuses, bound: in
     played.aggregate, played.result = played.sum(), played.decoded()
     assert list(played.result.leaves.reshape(-1)) == list(m[: played.result.leaves.size])
     played.all()
-    assert not any(refuted(played, k, refuses) for k in (0, 1, 77, 575))
+    assert s.min() == -210 + min(beyond, 0) and s.max() == 210 + max(beyond, 0)
+    assert {refuted(played, k, refuses) for k in (0, 1, 77, 575)} == {beyond != 0}
 
 
 @pytest.mark.parametrize("element", [SHARE_PRIME, SHARE_PRIME + 9, 2**16 - 1])
