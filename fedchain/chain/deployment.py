@@ -21,6 +21,7 @@ from ..errors import ChainMismatch, UsageError
 from ..protocol.charter import Charter
 from ..protocol.cid import digest_of_cid
 from ..protocol.events import FederationFounded, Terms
+from ..protocol.founding import GWEI
 from ..protocol.ids import Address, Cid
 from ..protocol.model import layout_of, model_digest
 from .artifacts import JUDGE, load_artifact
@@ -29,7 +30,6 @@ from .reader import Reader
 from .rpc import parse_address
 
 _MAX_FILE_BYTES = 65_536
-_GWEI = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def terms_of(charter: Charter, charter_cid: Cid, genesis: bytes, genesis_cid: Ci
         receipt_window_s=charter.windows.receipt_s,
         aggregate_window_s=charter.windows.aggregate_s,
         challenge_window_s=charter.windows.challenge_s,
-        bond_wei=charter.stake.bond_gwei * _GWEI,
+        bond_wei=charter.stake.bond_gwei * GWEI,
     )
 
 
