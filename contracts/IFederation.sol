@@ -1,193 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IRecord} from "./IRecord.sol";
+
 /// @title A federation: several members train one model, and nobody sees another's update.
 /// @notice The specification of the contract. Clause numbers (P1 …) are those of docs/protocol.md. Nobody owns it: after
 /// deployment the deployer has no power. Phases are derived from counts and deadlines; no transaction "moves" a round.
-/// Whoever signs a wrong number loses its bond to whoever proves it in one transaction (R1–R5).
-/// @dev Members are named by their index in the founders' list; bit i of every bitmap is member i. A CID travels as the
+/// Whoever signs a wrong number loses its bond to whoever proves it in one transaction (R1–R5): challenges, demands and votes
+/// are in ICouncil.sol, and answer at the same address. The types, events and errors of both are in IRecord.sol.
+/// @dev Members are named by their index: founders in their order, then others as they are admitted; bit i of every bitmap is member i. A CID travels as the
 /// 32-byte SHA-256 digest inside a CIDv0. All windows are seconds, all times block timestamps.
-interface IFederation {
-    // ---------------------------------------------------------------- types
-
-    /// @notice A stage of a round (`phaseOf`). Twin: fedchain/protocol/phase.py.
-    enum Phase {
-        Enrolling,
-        Training,
-        Receipts,
-        Aggregating,
-        Opening,
-        Closing,
-        Closed,
-        Pending,
-        Finished
-    }
-
-    /// @notice What the federation was founded with; none of it ever changes.
-    struct Terms {
-        bytes32 charterDigest; // SHA-256 of the canonical charter
-        bytes32 charterCid;
-        bytes32 genesisDigest; // SHA-256 of the first model's bytes
-        bytes32 genesisCid;
-        uint64 modelSize; // float parameters in an update
-        uint32 rounds; // at most this many
-        uint8 threshold; // t of n: floor(n/2)+1 <= t <= n-1
-        uint32 enrolWindow;
-        uint32 trainingWindow;
-        uint32 receiptWindow;
-        uint32 aggregateWindow;
-        uint32 challengeWindow;
-        uint96 bond; // wei, paid at enrolment
-    }
-
-    struct Member {
-        address account;
-        bytes32 encryptionKey; // X25519, zero until enrolled
-        uint32 weight;
-        bool enrolled;
-        bool withdrawn;
-        bool slashed;
-    }
-
-    /// @notice One attempt at the round under way, or the attempt that closed an earlier round.
-    struct RoundView {
-        uint32 round;
-        uint32 attempt;
-        uint64 startedAt;
-        uint64 lastCommitAt;
-        uint64 lastReceiptAt;
-        uint128 committed;
-        uint128 received; // who posted a receipt
-        uint128 participants; // 0 until locked
-        uint128 opened; // who published an opening
-        uint128 stopVotes;
-    }
-
-    struct Aggregate {
-        uint8 aggregator; // member index
-        uint128 participants; // 0: none yet
-        bytes32 root;
-    }
-
-    struct Result {
-        uint8 member;
-        uint128 openers; // whose openings the key sum was interpolated from
-        bytes32 keySumRoot;
-        bytes32 resultRoot;
-        bytes32 modelDigest; // 0: none yet
-    }
-
-    /// @notice One line of an attempt's list of commitments, or of a group's list of openings. A challenger hands the whole
-    /// list back, in the order in which its lines came (the log's); the contract compares its running digest.
-    struct Line {
-        uint8 index;
-        bytes32 word; // what each challenge says
-    }
-
-    /// @notice What a shareholder signs off chain (EIP-712) when it opens a locked set. The domain is
-    /// ("fedchain", "1", chain id, this contract); the type is this struct's, named Opening:
-    /// "Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root)".
-    struct OpeningStatement {
-        uint32 round;
-        uint32 attempt;
-        uint16 group;
-        uint128 participants;
-        bytes32 root;
-    }
-
-    // ---------------------------------------------------------------- events (past tense, right after the change)
-
-    event FederationFounded(Terms terms, address[] founders);
-    event MemberEnrolled(uint8 indexed index, address indexed member, bytes32 encryptionKey, uint32 weight);
-    event UpdateCommitted(
-        uint32 indexed round, uint32 attempt, uint8 indexed index, bytes32 commitment, bytes32 ciphertextCid, bytes32 sharesCid
-    );
-    event ReceiptPosted(uint32 indexed round, uint32 attempt, uint8 indexed index, uint128 whole);
-    event AggregateCommitted(
-        uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index, uint128 participants, bytes32 root, bytes32 cid
-    );
-    event OpeningPublished(uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index, bytes32 root, bytes32 cid);
-    event ResultCommitted(
-        uint32 indexed round,
-        uint32 attempt,
-        uint16 group,
-        uint8 indexed index,
-        uint128 openers,
-        bytes32 keySumRoot,
-        bytes32 resultRoot,
-        bytes32 resultCid,
-        bytes32 modelDigest,
-        bytes32 modelCid
-    );
-    event StopVoted(uint32 indexed round, uint8 indexed index);
-    event BondWithdrawn(uint8 indexed index, uint256 amount);
-    // Challenges: what falls is told first, then who was slashed for it; a liar that has no bond left is not slashed again.
-    event AggregateRefuted(uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index);
-    event ResultRefuted(uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index);
-    event MemberSlashed(
-        uint8 indexed index, address indexed challenger, uint32 round, uint8 rule, uint256 burnt, uint256 reward
-    ); // rule: 1 to 5 for R1 to R5
-    event AggregateRestated(
-        uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index, bytes32 root, bytes32 cid
-    );
-    event RewardWithdrawn(address indexed account, uint256 amount);
-
-    // ---------------------------------------------------------------- errors
-
-    // founding
-    error FederationBadMemberCount(uint256 count);
-    error FederationDuplicateMember(address member);
-    error FederationZeroMember(uint256 index);
-    error FederationBadThreshold(uint8 threshold, uint256 least, uint256 most);
-    error FederationBadTerms(bytes32 what);
-    // who
-    error FederationNotMember(address account);
-    error FederationAlreadyEnrolled(address account);
-    error FederationWrongBond(uint256 expected, uint256 sent);
-    error FederationBadEncryptionKey();
-    error FederationBadWeight();
-    // when
-    error FederationWrongPhase(Phase actual);
-    error FederationWrongRound(uint32 current);
-    error FederationWrongAttempt(uint32 current);
-    error FederationBadGroup(uint16 group);
-    // what
-    error FederationEmptyDigest();
-    error FederationAlreadyCommitted();
-    error FederationAlreadyPosted();
-    error FederationUnknownUpdates(uint128 unknown);
-    error FederationNotAggregator(uint8 expected);
-    error FederationTooFewParticipants(uint256 count, uint256 least);
-    error FederationNotCovered(uint256 receipts, uint256 threshold);
-    error FederationCensored(uint128 missing);
-    error FederationAlreadyOpened();
-    error FederationBadOpeners(uint128 openers);
-    error FederationOtherBasis(bytes32 current); // the statement rests on something else than what is on record here
-    error FederationAlreadyVoted();
-    // challenges
-    error FederationSlashed(uint8 index); // a slashed member is not heard
-    error FederationHonest(); // the statement holds against this evidence
-    error FederationBadEvidence(bytes32 what); // the evidence is not about what is on record
-    error FederationNoStatement(); // nothing on record that could be judged, or restated
-    error FederationAlreadySlashed(uint8 index); // nothing is left to take, and nothing else would follow
-    error FederationChallengeOver(uint256 since); // bonds are free
-    // bonds
-    error FederationBondLocked(uint256 until); // the largest number while nobody can know
-    error FederationNothingToWithdraw();
-    error FederationTransferFailed();
-
+interface IFederation is IRecord {
     // ---------------------------------------------------------------- joining
 
     /// @notice A founder pays the bond and registers its X25519 key and weight (its samples; the charter may cap it).
     /// @dev Once per founder, while the phase is Enrolling. The run begins when all founders have enrolled, or at the
-    /// deadline with at least max(3, t+1); with fewer it begins when enough have.
+    /// deadline with at least max(3, t+1); with fewer it begins when enough have. Later, whom the members have admitted by vote
+    /// (FederationNotAdmitted otherwise) enrols in any phase of a run that goes on, and counts from the next round to begin.
     function enrol(bytes32 encryptionKey, uint32 weight) external payable;
 
-    /// @notice A member takes its bond back once the run is finished and the challenge window has passed; a founder's bond is
-    /// also free when the run never began and the enrolment deadline has passed by the challenge window. Who leaves before
-    /// the run begins is no longer enrolled, and may enrol again.
-    /// A slashed member has no bond.
+    /// @notice A member will not count any more when the next round begins. Until then it is heard, and has its duties.
+    function resign() external;
+
+    /// @notice A member registers another X25519 key. Shares are sealed to it from the next round to begin.
+    function rotateKey(bytes32 encryptionKey) external;
+
+    /// @notice A member takes its bond back, less a 64th for each strike (which is burnt): once the challenge window has passed
+    /// after the end of the run, or after it ceased to count; a little later if a demand came late (`bondFreeAt`). A
+    /// founder's bond is also free when the run never began and the enrolment deadline has passed by the challenge window: who leaves
+    /// before the run begins is no longer enrolled, and may enrol again. Who has enrolled for the next round may take it back before
+    /// that begins. A slashed member has no bond.
     function withdrawBond() external;
+
+    /// @notice Pays the sender what its challenges, or its answers to demands, have earned.
+    function withdrawReward() external;
 
     // ---------------------------------------------------------------- a round
 
@@ -202,7 +48,10 @@ interface IFederation {
 
     /// @notice P3. Posts the homomorphic sum over `participants`, and locks that set for ever: one set a (round, group).
     /// Phase Aggregating, only the member whose turn it is. Requires: at least max(3, t+1) participants; all committed; at
-    /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole.
+    /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole; and from each set that was
+    /// abandoned on the same model it differs in nobody or in more than t members (FederationTooClose), those who were
+    /// removed by vote or slashed not counted: a difference of two sums is a sum.
+    /// Who let its turn pass before, and who posted no receipt, has one strike more (`DutiesMissed`).
     /// `basis` is `commitmentsOf` as the sender knows it (FederationOtherBasis if it is another here): a true statement that is
     /// mined again on a fork, where somebody committed to something else, is refused and not made a lie.
     function commitAggregate(
@@ -237,103 +86,20 @@ interface IFederation {
         bytes32 modelCid
     ) external;
 
-    /// @notice The sender holds that the model standing before `round` meets the charter's target. Phase Training of the
-    /// current round, after at least one closed round (FederationWrongRound before), once a round. With t votes the run is
-    /// finished.
-    function voteToStop(uint32 round) external;
+    /// @notice P1, for several members in one transaction, by any account: each line is signed by its member. A line of a member
+    /// that has committed already is passed over.
+    function commitUpdates(uint32 round, uint32 attempt, SignedUpdate[] calldata updates) external;
 
-    // ---------------------------------------------------------------- challenges (R1–R5)
-    //
-    // Any account may challenge, in one transaction, while the bonds are there: until the challenge window after the run's end
-    // (FederationChallengeOver). A challenge against an honest statement always reverts (FederationHonest), and so does
-    // evidence about anything but what is on record (FederationBadEvidence).
-    //
-    // Evidence. A *proof* is a leaf and its path: 16 words with the leaf's 64 residues, uint64 little-endian, then `depth` siblings,
-    // lowest first. `proofs` are proofs of equal length, one after another. depth = ceil(log2(leaves)); ciphertexts, aggregates
-    // and results have ceil(modelSize / 128) leaves, openings and key sums 32.
-    //
-    // Verdict. The liar's bond goes: half is burnt (it stays here, out of anyone's reach, with the odd wei), half is the challenger's
-    // (withdrawReward). A slashed member is not heard again, and its turns pass. It is still counted, as everyone is, until the round
-    // ends: phases never move backwards within a round. What it has said before counts as said.
+    /// @notice P2, for several members in one transaction. As commitUpdates.
+    function postReceipts(uint32 round, uint32 attempt, SignedReceipt[] calldata receipts) external;
 
-    /// @notice R1. A residue of the aggregate on record is not the sum mod q of the participants' residues there (or not below q).
-    /// The aggregate is cleared and its author slashed. The set stays locked; `restateAggregate` fills the gap.
-    /// @param leaf which leaf, below ceil(modelSize / 128)
-    /// @param commits all commitments of the attempt that was locked; `word` is the shares root of a participant's upload,
-    /// and the commitment of anyone else. (A participant's ciphertext root follows from its proof, and with it its commitment.)
-    /// @param proofs the aggregate's leaf, then that leaf of each participant's ciphertext, in the order of `commits`
-    function challengeAggregate(uint32 round, uint16 group, uint64 leaf, Line[] calldata commits, bytes32[] calldata proofs)
-        external;
+    /// @notice P4, for several members in one transaction. As commitUpdates.
+    function publishOpenings(uint32 round, uint32 attempt, uint16 group, SignedOpening[] calldata openings) external;
 
-    /// @notice R2. An element of the key sum on record is not what the openers' openings give there: their Lagrange combination
-    /// at 0 (member i at x = i + 1) mod 65521. The result falls and its author is slashed.
-    /// @param leaf which leaf, below 32
-    /// @param openings all openings of the group; `word` is 0 for an opener (its root follows from its proof), else the root
-    /// @param proofs the key sum's leaf, then that leaf of each opener's opening, in the order of `openings`
-    function challengeKeySum(uint32 round, uint16 group, uint64 leaf, Line[] calldata openings, bytes32[] calldata proofs)
-        external;
-
-    /// @notice R3. A coefficient of the result on record is not the decoding of C + a·S there, or its noise is out of bounds.
-    /// With v = C_k + (a·S)_k mod q, m = ⌊(v + 501) / 1002⌋ mod 2^44 and e = v − 1002·m mod q, nearest to zero, the result stands
-    /// if its residue is m, e² ≤ 2100·|U|, and every |S_j| ≤ 42·|U|. C is what the commitments give, never what the aggregator said
-    /// of it: nobody is judged by another's statement. The result falls and its author is slashed.
-    /// @param coefficient k, below 64·ceil(modelSize / 128): coefficient k mod 2048 of polynomial k / 2048
-    /// @param keySum S as an opening is stored: 2048 elements mod 65521, two bytes each, little-endian
-    /// @param commits as for R1
-    /// @param proofs the result's leaf that holds k, then that leaf of each participant's ciphertext, in the order of `commits`
-    function challengeResult(
-        uint32 round,
-        uint16 group,
-        uint64 coefficient,
-        bytes calldata keySum,
-        Line[] calldata commits,
-        bytes32[] calldata proofs
-    ) external;
-
-    /// @notice R4. A committed ciphertext holds a residue that is not below q. Its member is slashed; the sum mod q is still a
-    /// fact, so nothing else falls. Any attempt that holds commitments, void ones too.
-    /// @param index the member
-    /// @param commits all commitments of the attempt; `word` is the shares root of that member's upload, and the commitment of
-    /// anyone else
-    /// @param proof the leaf of that member's ciphertext
-    function challengeResidue(
-        uint32 round,
-        uint32 attempt,
-        uint8 index,
-        uint64 leaf,
-        Line[] calldata commits,
-        bytes32[] calldata proof
-    ) external;
-
-    /// @notice R5. One member signed two openings of one (round, attempt, group) that differ in set or root. It is slashed. (Two
-    /// attempts are no conflict: after a rollback a round is opened again, on another model.)
-    /// @param firstSignature r ‖ s ‖ v, 65 bytes
-    function challengeEquivocation(
-        OpeningStatement calldata first,
-        bytes calldata firstSignature,
-        OpeningStatement calldata second,
-        bytes calldata secondSignature
-    ) external;
-
-    /// @notice After R1: posts the sum over the locked set anew. Any member that is not slashed, in any round up to the current
-    /// one whose aggregate was refuted (FederationNoStatement otherwise); it is liable for it as the aggregator was. No phase
-    /// depends on it. `participants` and `basis` are the locked set and `commitmentsOf` its attempt (FederationOtherBasis).
-    function restateAggregate(
-        uint32 round,
-        uint16 group,
-        uint128 participants,
-        bytes32 basis,
-        bytes32 root,
-        bytes32 cid
-    ) external;
-
-    /// @notice Pays the sender what its challenges earned.
-    function withdrawReward() external;
-
-    // After R2 or R3 on round r the model is rolled back: every result from r on has fallen, the current round is r, in phase
-    // Closing (its set stays locked, its openings stay), and a run that was finished goes on. Later rounds are forgotten. When one
-    // begins again, it begins afresh: no votes, and an attempt number one higher than the newest of the forgotten ones (for the
-    // round that was current, than its live attempt).
+    /// @notice The sender holds that `model`, which stands before `round`, meets the charter's target (FederationOtherBasis if it
+    /// is another one). From Training to Closing of the current round, after at least one closed round (FederationWrongRound
+    /// before), once a round. With t votes the run is finished.
+    function voteToStop(uint32 round, bytes32 model) external;
 
     // ---------------------------------------------------------------- views
 
@@ -343,22 +109,40 @@ interface IFederation {
 
     function memberAt(uint8 index) external view returns (Member memory);
 
-    function enrolled() external view returns (uint128);
-
-    /// @notice Who counts as everyone in the current round: the enrolled, less those slashed before it began. The order of
+    /// @notice Who counts as everyone in the current round: the enrolled, less those slashed or gone before it began. The order of
     /// rotation. Void attempts change nothing about it.
     function standing() external view returns (uint128);
 
     function slashed() external view returns (uint128);
 
-    /// @notice What slashing has burnt so far, in wei.
+    /// @notice Whose bonds are here.
+    function bonded() external view returns (uint128);
+
+    /// @notice Who will not count any more when the next round begins.
+    function leaving() external view returns (uint128);
+
+    /// @notice What slashing and strikes have burnt so far, in wei.
     function burnt() external view returns (uint256);
 
     /// @notice What `withdrawReward` would pay to `account`.
     function rewardOf(address account) external view returns (uint256);
 
-    /// @notice The contract that judges evidence (Judge.sol), deployed by this one's constructor.
-    function judge() external view returns (address);
+    /// @notice The contract whose code answers to ICouncil.sol here; this one's constructor deployed it, and nothing changes it.
+    function council() external view returns (address);
+
+    /// @notice t: how many members open a set, or carry a motion. Of the n that stand, floor(n/2)+1, and never less than the terms'
+    /// threshold. A locked set keeps the t it was locked with.
+    function threshold() external view returns (uint256);
+
+    /// @notice When the run ended; 0 while it goes on.
+    function finishedAt() external view returns (uint256);
+
+    /// @notice From when on a member's bond is free; the largest number while nobody can know. Nothing is left to withdraw if
+    /// its bond is not here.
+    function bondFreeAt(uint8 index) external view returns (uint256);
+
+    /// @notice Until when statements may be challenged, and refuted sums restated; the largest number while nobody can know.
+    function challengesEndAt() external view returns (uint256);
 
     /// @notice The least size of a participant set: max(3, t+1).
     function minParticipants() external view returns (uint256);
@@ -367,7 +151,7 @@ interface IFederation {
     function currentRound() external view returns (uint32);
 
     /// @notice The phase of `round` now, derived. Twin: phase_of(). The run is finished when all rounds are closed, when t voted to
-    /// stop, or when too few are left to go on: no set is locked and fewer than max(3, t+1) enrolled members are not slashed; or
+    /// stop, when the current round has not closed within the close window, or when too few are left to go on: no set is locked and fewer than max(3, t+1) enrolled members are not slashed; or
     /// a set is locked, and fewer than t of those have opened or still may, or nobody is left to close. Once a set is locked
     /// the round is in Opening or Closing, whoever counts by then.
     function phaseOf(uint32 round) external view returns (Phase);
@@ -406,8 +190,4 @@ interface IFederation {
 
     /// @notice The digest of the model that stands: the last result's, or the genesis model's.
     function model() external view returns (bytes32);
-
-    // ---------------------------------------------------------------- room for what comes later
-    // Demands for availability, members' votes, group testing and groups (P5, P6) join this interface; everything is already
-    // keyed by (round, group), and every statement already names its author.
 }

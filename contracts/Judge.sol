@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IFederation} from "./IFederation.sol";
+import {_sizeOf} from "./Bitmaps.sol";
+import {IRecord} from "./IRecord.sol";
 
 /// @title Judges numbers: is what a member posted what follows from what others committed to (R1–R5)?
 /// @notice It knows no state. It rebuilds from the evidence the digests that the evidence is about, and says whether the statement
-/// is faulty; Disputes.sol compares the digests with the record and carries the verdict out. The numbers of the encryption and
+/// is faulty; Disputes.sol compares the digests with the record and carries the verdict out. Anyone may ask it before a challenge. The numbers of the encryption and
 /// the layout of what was committed to are those of docs/crypto.md. Twin: fedchain/protocol/evidence.py, the same names and
 /// branches.
-/// @dev A contract of its own, so that each stays below the size that a chain accepts. Calldata is most of a challenge's cost:
-/// evidence is flat words. Assembly is where a loop runs hundreds of times.
-contract Judge {
+/// @dev Calldata is most of a challenge's cost: evidence is flat words. Assembly is where a loop runs hundreds of times.
+abstract contract Judge {
     uint256 private constant N = 2048;
     uint256 private constant Q = 17627370416504833; // 1002·2^44 + 1
     uint256 private constant DELTA = 1002;
@@ -33,7 +33,7 @@ contract Judge {
     uint256 private constant ABOVE_16_BITS = 0xffffffffffff0000ffffffffffff0000ffffffffffff0000ffffffffffff0000;
 
     bytes32 private constant OPENING_TYPE =
-        keccak256("Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root)");
+        keccak256("Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root,bytes32 cid)");
     bytes32 private constant DOMAIN_TYPE =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
 
@@ -74,12 +74,12 @@ contract Judge {
     }
 
     /// @notice R1. Whether a leaf of the aggregate is the sum mod q of the participants' leaves.
-    function aggregate(
-        Place calldata place,
+    function judgeAggregate(
+        Place memory place,
         uint64 leaf,
-        IFederation.Line[] calldata commits,
+        IRecord.Line[] calldata commits,
         bytes32[] calldata proofs
-    ) external view returns (Finding memory found) {
+    ) public view returns (Finding memory found) {
         Walk memory walk = _begin(leaf, _leavesOf(place.modelSize), proofs, 1 + _sizeOf(place.participants));
         found.claim = _next(walk, proofs);
         found.list = _sum(walk, place, commits, proofs);
@@ -88,8 +88,8 @@ contract Judge {
     }
 
     /// @notice R2. Whether a leaf of S is the Lagrange combination at 0 of the openers' leaves.
-    function keySum(uint128 openers, uint64 leaf, IFederation.Line[] calldata openings, bytes32[] calldata proofs)
-        external
+    function judgeKeySum(uint128 openers, uint64 leaf, IRecord.Line[] calldata openings, bytes32[] calldata proofs)
+        public
         view
         returns (Finding memory found)
     {
@@ -100,13 +100,13 @@ contract Judge {
     }
 
     /// @notice R3. Whether a coefficient of the result is the decoding of C + a·S there, S small and the noise honest.
-    function result(
-        Place calldata place,
+    function judgeResult(
+        Place memory place,
         uint64 coefficient,
         bytes calldata elements,
-        IFederation.Line[] calldata commits,
+        IRecord.Line[] calldata commits,
         bytes32[] calldata proofs
-    ) external view returns (Finding memory found) {
+    ) public view returns (Finding memory found) {
         Walk memory walk = _begin(coefficient / 64, _leavesOf(place.modelSize), proofs, 1 + _sizeOf(place.participants));
         found.claim = _next(walk, proofs);
         found.list = _sum(walk, place, commits, proofs);
@@ -115,8 +115,8 @@ contract Judge {
     }
 
     /// @notice R4. Whether a leaf of the one participant's ciphertext holds a residue of q or more.
-    function residue(Place calldata place, uint64 leaf, IFederation.Line[] calldata commits, bytes32[] calldata proof)
-        external
+    function judgeResidue(Place memory place, uint64 leaf, IRecord.Line[] calldata commits, bytes32[] calldata proof)
+        public
         view
         returns (Finding memory found)
     {
@@ -127,13 +127,13 @@ contract Judge {
     }
 
     /// @notice R5. Who signed both statements, and whether they contradict each other; nobody (0) if it was not one account.
-    function equivocation(
+    function judgeEquivocation(
         address federation,
-        IFederation.OpeningStatement calldata first,
+        IRecord.OpeningStatement calldata first,
         bytes calldata firstSignature,
-        IFederation.OpeningStatement calldata second,
+        IRecord.OpeningStatement calldata second,
         bytes calldata secondSignature
-    ) external view returns (address signer, bool faulty) {
+    ) public view returns (address signer, bool faulty) {
         signer = _signerOf(openingDigest(federation, first), firstSignature);
         if (signer != _signerOf(openingDigest(federation, second), secondSignature)) return (address(0), false);
         bool samePlace =
@@ -142,7 +142,7 @@ contract Judge {
     }
 
     /// @notice The EIP-712 digest that a shareholder signs.
-    function openingDigest(address federation, IFederation.OpeningStatement calldata said)
+    function openingDigest(address federation, IRecord.OpeningStatement calldata said)
         public
         view
         returns (bytes32)
@@ -161,28 +161,28 @@ contract Judge {
         pure
         returns (Walk memory walk)
     {
-        if (leaf >= leaves) revert IFederation.FederationBadEvidence("leaf");
+        if (leaf >= leaves) revert IRecord.FederationBadEvidence("leaf");
         walk.leaf = leaf;
         while (1 << walk.depth < leaves) walk.depth++;
-        if (proofs.length != count * (LEAF_WORDS + walk.depth)) revert IFederation.FederationBadEvidence("proofs");
+        if (proofs.length != count * (LEAF_WORDS + walk.depth)) revert IRecord.FederationBadEvidence("proofs");
     }
 
     /// @dev The root that the next proof belongs to; goes on to the one after.
     function _next(Walk memory walk, bytes32[] calldata proofs) private view returns (bytes32 root) {
-        if (walk.position == proofs.length) revert IFederation.FederationBadEvidence("proofs");
+        if (walk.position == proofs.length) revert IRecord.FederationBadEvidence("proofs");
         root = _rootOf(proofs, walk.position, walk.leaf, walk.depth);
         walk.position += LEAF_WORDS + walk.depth;
     }
 
     /// @dev Every proof was called for.
     function _end(Walk memory walk, bytes32[] calldata proofs) private pure {
-        if (walk.position != proofs.length) revert IFederation.FederationBadEvidence("proofs");
+        if (walk.position != proofs.length) revert IRecord.FederationBadEvidence("proofs");
     }
 
     /// @dev Adds `weight` times the next proof's leaf to the sums. Numbers that no honest member commits to are reduced first, so that
     /// the sum is defined whatever was committed; a lane then holds what 64 members can add to it.
     function _count(Walk memory walk, bytes32[] calldata proofs, uint256 modulus, uint256 weight) private pure {
-        if (walk.position == proofs.length) revert IFederation.FederationBadEvidence("proofs");
+        if (walk.position == proofs.length) revert IRecord.FederationBadEvidence("proofs");
         uint256 above = modulus == Q ? ABOVE_54_BITS : ABOVE_16_BITS;
         uint256[LEAF_WORDS] memory sums = walk.sums;
         uint256 position = walk.position;
@@ -221,7 +221,7 @@ contract Judge {
 
     /// @dev Goes through an attempt's commitments: rebuilds those of the participants from their leaves and shares roots, counts their
     /// leaves, and gives the list's running digest.
-    function _sum(Walk memory walk, Place calldata place, IFederation.Line[] calldata commits, bytes32[] calldata proofs)
+    function _sum(Walk memory walk, Place memory place, IRecord.Line[] calldata commits, bytes32[] calldata proofs)
         private
         view
         returns (bytes32 list)
@@ -243,7 +243,7 @@ contract Judge {
     function _combination(
         Walk memory walk,
         uint128 openers,
-        IFederation.Line[] calldata openings,
+        IRecord.Line[] calldata openings,
         bytes32[] calldata proofs
     ) private view returns (bytes32 list) {
         for (uint256 i = 0; i < openings.length; i++) {
@@ -259,7 +259,7 @@ contract Judge {
     }
 
     /// @dev What the member has posted in commitUpdate, if these are its roots. Twin: update_commitment().
-    function _commitmentOf(Place calldata place, uint256 index, bytes32 ciphertextRoot, bytes32 sharesRoot)
+    function _commitmentOf(Place memory place, uint256 index, bytes32 ciphertextRoot, bytes32 sharesRoot)
         private
         view
         returns (bytes32)
@@ -329,7 +329,7 @@ contract Judge {
 
     /// @dev The root of S from its stored form: two bytes an element there, eight in a leaf.
     function _keySumRoot(bytes calldata elements) private view returns (bytes32 root) {
-        if (elements.length != 2 * N) revert IFederation.FederationBadEvidence("key sum");
+        if (elements.length != 2 * N) revert IRecord.FederationBadEvidence("key sum");
         assembly ("memory-safe") {
             let nodes := mload(0x40)
             let scratch := add(nodes, 1024)
@@ -382,14 +382,10 @@ contract Judge {
         return bitmap >> index & 1 == 1;
     }
 
-    function _sizeOf(uint256 bitmap) private pure returns (uint256 size) {
-        for (; bitmap != 0; bitmap &= bitmap - 1) size++;
-    }
-
     // ---------------------------------------------------------------- one coefficient of a·S
 
     /// @dev Whether the claim is the decoding of C + a·S there, S small and the noise honest. Twin: numpy_engine.decode() and noise().
-    function _isDecoded(Place calldata place, bytes calldata elements, Coefficient memory one)
+    function _isDecoded(Place memory place, bytes calldata elements, Coefficient memory one)
         private
         view
         returns (bool)
@@ -421,7 +417,7 @@ contract Judge {
         });
     }
 
-    function _seedOf(Place calldata place) private view returns (bytes32) {
+    function _seedOf(Place memory place) private view returns (bytes32) {
         return sha256(
             abi.encode(
                 bytes32("fedchain polynomials v1"),
@@ -531,7 +527,7 @@ contract Judge {
     // ---------------------------------------------------------------- signatures
 
     function _signerOf(bytes32 digest, bytes calldata signature) private pure returns (address) {
-        if (signature.length != 65) revert IFederation.FederationBadEvidence("signature");
+        if (signature.length != 65) revert IRecord.FederationBadEvidence("signature");
         return ecrecover(digest, uint8(signature[64]), bytes32(signature[:32]), bytes32(signature[32:64]));
     }
 }

@@ -1,6 +1,7 @@
 """The committed build of the contracts: ABI and bytecode, read from inside the package. Needs no compiler and no key.
 
-Two are built: the federation, which members talk to, and the judge, which the federation's constructor deploys.
+Two are built: the federation, which members talk to, and the council, whose code it runs for challenges, demands and
+votes; the federation's constructor deploys it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
-FEDERATION, JUDGE = "Federation", "Judge"
+FEDERATION, COUNCIL = "Federation", "Council"
 
 
 @dataclass(frozen=True, slots=True)

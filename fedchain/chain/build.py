@@ -18,19 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .artifacts import FEDERATION, JUDGE, artifact_file
+from .artifacts import COUNCIL, FEDERATION, artifact_file
 
 SOLC_VERSION = "0.8.37"
-CONTRACTS = (FEDERATION, JUDGE)
+CONTRACTS = (FEDERATION, COUNCIL)
 
 ROOT = Path(__file__).parents[2]
 SHIM = ROOT / "devnet" / "solc-shim.mjs"
 
 # Source unit names and settings go into the metadata hash, and so into the bytecode: they are fixed. "paris" is the
 # last target that runs on every EVM chain: a consortium's may not have activated PUSH0 (shanghai) or MCOPY (cancun).
-SOURCES = tuple(
-    f"contracts/{name}.sol" for name in ("Disputes", "Federation", "IFederation", "Judge", "Membership", "Rounds")
+_NAMES = (
+    *("IRecord", "IFederation", "ICouncil", "Bitmaps", "Record", "Phases", "Members", "Rounds", "Federation"),
+    *("Judge", "Verdicts", "Disputes", "Demands", "Votes", "Council"),
 )
+SOURCES = tuple(sorted(f"contracts/{name}.sol" for name in _NAMES))
 SETTINGS: dict[str, Any] = {
     "optimizer": {"enabled": True, "runs": 200},
     "evmVersion": "paris",
@@ -122,11 +124,20 @@ def _artifact(name: str, output: dict[str, Any], sources: dict[str, str]) -> dic
         "compiler": metadata["compiler"]["version"],
         "settings": SETTINGS,
         "sources": {used: hashlib.sha256(sources[used].encode()).hexdigest() for used in sorted(metadata["sources"])},
-        "abi": compiled["abi"],
+        "abi": _abi(name, output),
         "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + compiled["evm"]["deployedBytecode"]["object"],
         "immutableReferences": [list(place) for place in places],
     }
+
+
+def _abi(name: str, output: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a contract answers to. A federation answers to ICouncil.sol too, through its council's code."""
+    abi: list[dict[str, Any]] = output["contracts"][f"contracts/{name}.sol"][name]["abi"]
+    if name == FEDERATION:
+        inherited = output["contracts"]["contracts/ICouncil.sol"]["ICouncil"]["abi"]
+        abi = abi + [entry for entry in inherited if entry not in abi]
+    return abi
 
 
 def to_text(artifact: dict[str, Any]) -> str:
