@@ -16,6 +16,7 @@ abstract contract Members is Phases {
     function enrol(bytes32 encryptionKey, uint32 weight) external payable {
         uint256 index = _seatOf(msg.sender);
         uint64 bit = _bit(index);
+        if (_slashed & bit != 0) revert FederationSlashed(uint8(index));
         Phase phase = phaseOf(_round);
         if (phase == Phase.Finished) revert FederationWrongPhase(phase);
         if (_bonded & bit != 0) revert FederationAlreadyEnrolled(msg.sender);
