@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {_sizeOf} from "./Bitmaps.sol";
+import {Commitments} from "./Commitments.sol";
 import {IRecord} from "./IRecord.sol";
 
 /// @title Judges numbers: is what a member posted what follows from what others committed to (R1–R5)?
@@ -10,7 +11,7 @@ import {IRecord} from "./IRecord.sol";
 /// the layout of what was committed to are those of docs/crypto.md. Twin: fedchain/protocol/evidence.py, the same names and
 /// branches.
 /// @dev Calldata is most of a challenge's cost: evidence is flat words. Assembly is where a loop runs hundreds of times.
-abstract contract Judge {
+abstract contract Judge is Commitments {
     uint256 private constant N = 2048;
     uint256 private constant Q = 17627370416504833; // 1002·2^44 + 1
     uint256 private constant DELTA = 1002;
@@ -19,9 +20,6 @@ abstract contract Judge {
     uint256 private constant ETA = 42; // the largest coefficient of one key
     uint256 private constant NOISE = 100 * 21; // ten standard deviations, squared, of one participant's noise
     uint256 private constant SHARE_PRIME = 65521;
-    uint256 private constant KEY_LEAVES = 32;
-    uint256 private constant VALUES_PER_LEAF = 128;
-    uint256 private constant LEAF_WORDS = 16; // 64 residues, four a word
 
     // Four lanes of 64 bits, one residue each. Residues below 2^58 of 64 members add up without a carry between lanes.
     uint256 private constant LANE = 0xffffffffffffffff;
@@ -163,7 +161,7 @@ abstract contract Judge {
     {
         if (leaf >= leaves) revert IRecord.FederationBadEvidence("leaf");
         walk.leaf = leaf;
-        while (1 << walk.depth < leaves) walk.depth++;
+        walk.depth = _depthOf(leaves);
         if (proofs.length != count * (LEAF_WORDS + walk.depth)) revert IRecord.FederationBadEvidence("proofs");
     }
 
@@ -231,9 +229,11 @@ abstract contract Judge {
             bytes32 commitment = commits[i].word;
             if (_holds(place.participants, index)) {
                 _count(walk, proofs, Q, 1);
-                commitment = _commitmentOf(place, index, _next(walk, proofs), commitment);
+                commitment = _commitmentOf(
+                    place.federation, place.round, place.attempt, place.accounts[index], _next(walk, proofs), commitment
+                );
             }
-            list = keccak256(abi.encode(list, index, commitment));
+            list = _appended(list, index, commitment);
         }
         _end(walk, proofs);
     }
@@ -253,29 +253,9 @@ abstract contract Judge {
                 _count(walk, proofs, SHARE_PRIME, _weightOf(openers, index));
                 root = _next(walk, proofs);
             }
-            list = keccak256(abi.encode(list, index, root));
+            list = _appended(list, index, root);
         }
         _end(walk, proofs);
-    }
-
-    /// @dev What the member has posted in commitUpdate, if these are its roots. Twin: update_commitment().
-    function _commitmentOf(Place memory place, uint256 index, bytes32 ciphertextRoot, bytes32 sharesRoot)
-        private
-        view
-        returns (bytes32)
-    {
-        return keccak256(
-            abi.encode(
-                bytes32("fedchain update v1"),
-                block.chainid,
-                place.federation,
-                place.round,
-                place.attempt,
-                place.accounts[index],
-                ciphertextRoot,
-                sharesRoot
-            )
-        );
     }
 
     /// @dev λ of this opener: the product of x_j / (x_j - x_i) over the other openers, mod 65521; member i stands at x = i + 1.
@@ -295,44 +275,14 @@ abstract contract Judge {
         }
     }
 
-    // ---------------------------------------------------------------- Merkle trees (docs/crypto.md)
-
-    function _leavesOf(uint256 modelSize) private pure returns (uint256) {
-        return (modelSize + VALUES_PER_LEAF - 1) / VALUES_PER_LEAF;
-    }
-
-    /// @dev The root that the proof at word `position` belongs to: positional, tagged hashes.
-    function _rootOf(bytes32[] calldata proofs, uint256 position, uint256 leaf, uint256 depth)
-        private
-        view
-        returns (bytes32 root)
-    {
-        assembly ("memory-safe") {
-            let scratch := mload(0x40)
-            let content := add(scratch, 32)
-            let source := add(proofs.offset, shl(5, position))
-            mstore(scratch, 0) // the tag of a leaf is the byte before the content
-            calldatacopy(content, source, 512)
-            let done := staticcall(gas(), 2, add(scratch, 31), 513, 0, 32)
-            mstore(scratch, 1) // the tag of a node
-            source := add(source, 512)
-            for { let height := 0 } lt(height, depth) { height := add(height, 1) } {
-                let right := shl(5, and(shr(height, leaf), 1))
-                mstore(add(content, right), mload(0))
-                mstore(add(content, xor(right, 32)), calldataload(add(source, shl(5, height))))
-                done := and(done, staticcall(gas(), 2, add(scratch, 31), 65, 0, 32))
-            }
-            if iszero(done) { revert(0, 0) } // out of gas only
-            root := mload(0)
-        }
-    }
-
     /// @dev The root of S from its stored form: two bytes an element there, eight in a leaf.
     function _keySumRoot(bytes calldata elements) private view returns (bytes32 root) {
         if (elements.length != 2 * N) revert IRecord.FederationBadEvidence("key sum");
+        uint256 nodes;
         assembly ("memory-safe") {
-            let nodes := mload(0x40)
+            nodes := mload(0x40)
             let scratch := add(nodes, 1024)
+            mstore(0x40, scratch)
             let content := add(scratch, 32)
             let source := elements.offset
             let first := shl(240, 0xffff)
@@ -347,17 +297,9 @@ abstract contract Judge {
                 }
                 done := and(done, staticcall(gas(), 2, add(scratch, 31), 513, node, 32))
             }
-            mstore(scratch, 1)
-            for { let width := 512 } gt(width, 16) { width := shr(1, width) } {
-                for { let to := 0 } lt(to, width) { to := add(to, 32) } {
-                    mstore(content, mload(add(nodes, shl(1, to))))
-                    mstore(add(content, 32), mload(add(add(nodes, shl(1, to)), 32)))
-                    done := and(done, staticcall(gas(), 2, add(scratch, 31), 65, add(nodes, to), 32))
-                }
-            }
             if iszero(done) { revert(0, 0) }
-            root := mload(nodes)
         }
+        root = _topOf(nodes, 1024);
     }
 
     // ---------------------------------------------------------------- lanes
