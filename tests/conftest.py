@@ -29,6 +29,12 @@ def evidence_cases() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def plays() -> ModuleType:
+    """Whole rounds with real numbers on a chain (`plays.py`)."""
+    return load("plays")
+
+
+@pytest.fixture(scope="session")
 def stages() -> ModuleType:
     """The module of `stage`, for a test that plays another round."""
     return load("stage")

@@ -1,15 +1,19 @@
 """One federation on the session's anvil, for the tests of the contract: `found` deploys it and gives a `Deployed`,
-which speaks for its members at exact times; `refuses` expects one of the contract's errors.
+which speaks for its members at exact times; `refuses` expects one of the contract's errors. `play` prepares rounds with
+real numbers (`tests/plays.py`), and `sign` signs openings.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 from web3 import Web3
 
 from fedchain.chain.artifacts import load_artifact
@@ -28,6 +32,7 @@ TERMS: dict[str, Any] = {
     "receiptWindow": 300,
     "aggregateWindow": 100,
     "challengeWindow": 5000,
+    "closeWindow": 10**9,
     "bond": 10**15,
 }
 
@@ -177,10 +182,13 @@ class Deployed:
         said = (round, attempt, 0, self.openers(), self.call("basisOf", round, 0), *five)
         return self.send(member, "commitResult", *said, at=at)
 
+    def stop(self, member: int | str, round: int, at: int | None = None) -> dict[str, Any]:
+        return self.send(member, "voteToStop", round, self.call("model"), at=at)
+
     def openers(self) -> int:
         """The first t members that have opened the current round."""
         opened: int = self.call("roundAt", self.call("currentRound"))["opened"]
-        first = [i for i in range(64) if opened >> i & 1][: self.terms["threshold"]]
+        first = [i for i in range(64) if opened >> i & 1][: self.call("threshold")]
         return sum(1 << i for i in first)
 
     # Where a test wants to begin.
@@ -214,12 +222,24 @@ class Deployed:
         self.aggregate(self.call("aggregatorNow"), self.everyone(), round, attempt)
         return self
 
-    def finish_round(self, round: int = 1) -> Deployed:
-        """A whole round in which everyone does its duty, from Training to Closed."""
-        self.all_commit(round).all_post(round).lock(round)
-        for member in range(self.terms["threshold"]):
-            self.open(member, round)
-        self.close(0, round)
+    def lock_round(self, round: int = 1, attempt: int = 0, members: Sequence[int] | None = None) -> Deployed:
+        """From Training to Opening: these members, or everyone, commit, post, and are the set."""
+        members = range(len(self.founders)) if members is None else members
+        whole = sum(1 << member for member in members)
+        for member in members:
+            self.commit(member, round, attempt)
+        for member in members:
+            self.receipt(member, whole, round, attempt)
+        self.aggregate(self.call("aggregatorNow"), whole, round, attempt)
+        return self
+
+    def finish_round(self, round: int = 1, attempt: int = 0, members: Sequence[int] | None = None) -> Deployed:
+        """A whole round in which these members, or everyone, do their duty, from Training to Closed."""
+        self.lock_round(round, attempt, members)
+        members = range(len(self.founders)) if members is None else members
+        for member in members[: self.call("threshold")]:
+            self.open(member, round, attempt)
+        self.close(members[0], round, attempt)
         return self
 
 
@@ -266,3 +286,35 @@ def refuses() -> Callable[..., contextlib.AbstractContextManager[None]]:
         assert (refused.value.name, refused.value.arguments) == (name, arguments)
 
     return expect
+
+
+@pytest.fixture
+def play(found: Callable[..., Any], plays: ModuleType) -> Callable[..., Any]:
+    """`play()` founds a federation of five and prepares its first round; `play(federation, round=2)` a later one."""
+
+    def prepare(federation: Any = None, *, members: int = 5, **chosen: Any) -> Any:
+        rounds = {key: chosen.pop(key) for key in ("round", "attempt", "out", "silent") if key in chosen}
+        if federation is None:
+            federation = found(members, **({"modelSize": plays.MODEL_SIZE} | chosen)).all_enrol()
+        return plays.Play(federation, **rounds)
+
+    return prepare
+
+
+@pytest.fixture
+def sign(chain: Any) -> Callable[..., tuple[Any, bytes]]:
+    """`sign(federation, 2, participants=31)`: an EIP-712 opening by the chain's account 2, and its signature."""
+
+    def signed(federation: Any, account: int, **said: Any) -> tuple[Any, bytes]:
+        statement = {"round": 1, "attempt": 0, "group": 0, "participants": 31, "root": b"\x07" * 32}
+        statement |= {"cid": b"\x08" * 32} | said
+        kinds = ("uint32", "uint32", "uint16", "uint128", "bytes32", "bytes32")
+        domain = {"name": "fedchain", "version": "1", "chainId": chain.chain_id}
+        message = encode_typed_data(
+            domain | {"verifyingContract": federation.address},
+            {"Opening": [{"name": name, "type": kind} for name, kind in zip(statement, kinds, strict=True)]},
+            statement,
+        )
+        return tuple(statement.values()), Account.sign_message(message, chain.keys[account]).signature
+
+    return signed

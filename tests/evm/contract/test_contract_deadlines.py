@@ -19,7 +19,7 @@ def test_enrolment_ends_at_its_deadline(found: Found, refuses: Refuses) -> None:
     assert federation.call("phaseOf", 1, at=deadline - 1) == ENROLLING
     assert federation.call("phaseOf", 1, at=deadline) == TRAINING
     assert federation.call("roundAt", 1, at=deadline + 9)["startedAt"] == deadline
-    with refuses("FederationWrongPhase", TRAINING):
+    with refuses("FederationNotAdmitted"):
         federation.enrol(4, at=deadline)
 
 
@@ -137,8 +137,8 @@ def test_a_bond_is_free_at_its_second(found: Found, refuses: Refuses) -> None:
 def test_after_votes_to_stop_a_bond_is_free_at_its_second(found: Found, refuses: Refuses) -> None:
     federation = found(3, threshold=2, rounds=9, challengeWindow=5000, trainingWindow=600).all_enrol().finish_round()
     started = federation.chain.now
-    federation.send(0, "voteToStop", 2)
-    federation.send(1, "voteToStop", 2, at=started + 70)
+    federation.stop(0, 2)
+    federation.stop(1, 2, at=started + 70)
     with refuses("FederationBondLocked", started + 5070):
         federation.send(2, "withdrawBond", at=started + 5069)
     federation.send(2, "withdrawBond", at=started + 5070)

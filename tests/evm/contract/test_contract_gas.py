@@ -51,7 +51,7 @@ def test_a_round_costs_what_the_readme_says(found: Found) -> None:
             "publishOpening, first": openings[0],
             "publishOpening": max(openings[1:]),
             "commitResult": result,
-            "voteToStop": gas(federation.send(0, "voteToStop", 3)),
+            "voteToStop": gas(federation.stop(0, 3)),
             "a round of 10, everyone speaks": sum(commits + receipts + openings) + aggregate + result,
         }
     )

@@ -27,8 +27,9 @@ def test_a_whole_round_is_said_and_kept(found: Found) -> None:
         (name, said), kept = told[0], view("memberAt", member)
         assert (name, said["index"], said["member"]) == ("MemberEnrolled", member, kept["account"])
         assert (said["encryptionKey"], said["weight"]) == (kept["encryptionKey"], kept["weight"])
-        assert kept["enrolled"] and not kept["withdrawn"]
-    assert view("enrolled") == 0b11111
+        assert kept["standing"] and kept["bonded"] and not kept["slashed"]
+        assert (kept["strikes"], kept["leftAt"]) == (0, 0)
+    assert view("standing") == view("bonded") == 0b11111
 
     assert view("phaseOf", 1) == TRAINING
     chain = bytes(32)
@@ -194,7 +195,7 @@ def test_enrolment_with_too_few_waits_past_its_deadline(found: Found, refuses: R
     federation.enrol(0, at=late)
     assert federation.call("phaseOf", 1) == TRAINING
     assert federation.call("roundAt", 1)["startedAt"] == late
-    with refuses("FederationWrongPhase", TRAINING):
+    with refuses("FederationNotAdmitted"):
         federation.enrol(3)
 
 
@@ -216,14 +217,14 @@ def test_the_rotation_names_only_the_enrolled(found: Found) -> None:
 def test_t_votes_finish_the_run(found: Found, refuses: Refuses) -> None:
     federation = found(5, threshold=3, rounds=9).all_enrol().finish_round()
     for member in (1, 4):
-        ((name, said),) = federation.events(federation.send(member, "voteToStop", 2))
+        ((name, said),) = federation.events(federation.stop(member, 2))
         assert (name, said) == ("StopVoted", {"round": 2, "index": member})
     assert federation.call("phaseOf", 2) == TRAINING
-    federation.send(0, "voteToStop", 2)
+    federation.stop(0, 2)
     assert federation.call("roundAt", 2)["stopVotes"] == 0b10011
     assert [federation.call("phaseOf", round) for round in (1, 2, 3)] == [CLOSED, FINISHED, FINISHED]
     with refuses("FederationWrongPhase", FINISHED):
-        federation.send(2, "voteToStop", 2)
+        federation.stop(2, 2)
     with refuses("FederationWrongPhase", FINISHED):
         federation.commit(2, round=2)
     assert federation.call("model") == federation.call("resultOf", 1, 0)["modelDigest"]
@@ -231,13 +232,13 @@ def test_t_votes_finish_the_run(found: Found, refuses: Refuses) -> None:
 
 def test_votes_outlive_a_void_attempt_but_not_the_round(found: Found, refuses: Refuses) -> None:
     federation = found(5, threshold=3, trainingWindow=600).all_enrol().finish_round()
-    federation.send(0, "voteToStop", 2)
-    federation.send(1, "voteToStop", 2)
+    federation.stop(0, 2)
+    federation.stop(1, 2)
     federation.chain.mine_at(federation.chain.now + 600)
     federation.commit(0, round=2, attempt=1)
     assert federation.call("roundAt", 2)["stopVotes"] == 0b00011
     with refuses("FederationAlreadyVoted"):
-        federation.send(1, "voteToStop", 2)
+        federation.stop(1, 2)
     for member in range(1, 5):
         federation.commit(member, round=2, attempt=1)
     federation.all_post(2, 1).lock(2, 1)
@@ -246,7 +247,7 @@ def test_votes_outlive_a_void_attempt_but_not_the_round(found: Found, refuses: R
     federation.close(0, 2, 1)
     assert federation.call("roundAt", 2)["stopVotes"] == 0b00011
     assert federation.call("roundAt", 3)["stopVotes"] == 0
-    federation.send(2, "voteToStop", 3)
+    federation.stop(2, 3)
     assert federation.call("phaseOf", 3) == TRAINING
 
 

@@ -24,7 +24,7 @@ from fedchain.chain.artifacts import load_artifact
 from fedchain.errors import Fault
 from fedchain.protocol import events as told
 from fedchain.protocol.commitment import update_commitment
-from fedchain.protocol.disputes import ChallengeRefused, commitments_digest, judge, openings_digest
+from fedchain.protocol.disputes import Refused, commitments_digest, judge, openings_digest
 from fedchain.protocol.evidence import (
     Challenge,
     ChallengeAggregate,
@@ -378,7 +378,7 @@ class History:
         address = Address(self.federation.address)
         try:
             expected = f"liar {judge(self.state, self.chain.chain_id, address, challenge, at)}"
-        except ChallengeRefused as refused:
+        except Refused as refused:
             expected = refused.error_name
         name = type(challenge).__name__.replace("Challenge", "challenge", 1)
         slashed, before = self.state.slashed, Counter(self.tally)

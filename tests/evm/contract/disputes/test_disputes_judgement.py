@@ -311,6 +311,7 @@ def test_two_openings_of_one_place_are_refuted_and_others_are_not(play: PlayOf, 
         {"round": 2, "root": b"\x08" * 32},
         {"attempt": 1, "participants": 15},
         {"group": 1, "participants": 15},
+        {"cid": b"\x09" * 32},  # where it lies is no part of what it says
     ):
         with refuses("FederationHonest"):
             federation.send(stranger, "challengeEquivocation", *first, *sign(federation, 2, **same))

@@ -244,7 +244,7 @@ def test_a_slashed_member_is_not_heard_again(play: PlayOf, refuses: Refuses, sig
         "commitAggregate": (1, 0, 0, 15, ONE, ONE, ONE),
         "publishOpening": (1, 0, 0, ONE, ONE),
         "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE),
-        "voteToStop": (1,),
+        "voteToStop": (1, ONE),
         "restateAggregate": (1, 0, 31, ONE, ONE, ONE),
     }
     for name, arguments in every.items():
@@ -253,8 +253,8 @@ def test_a_slashed_member_is_not_heard_again(play: PlayOf, refuses: Refuses, sig
     with refuses("FederationNothingToWithdraw"):
         federation.send(2, "withdrawBond", at=federation.chain.now + 10**7)
     seen = federation.call("memberAt", 2)
-    assert seen["slashed"] and seen["enrolled"] and not seen["withdrawn"]
-    assert (federation.call("slashed"), federation.call("enrolled")) == (0b00100, 0b11111)
+    assert seen["slashed"] and seen["standing"] and not seen["bonded"]
+    assert (federation.call("slashed"), federation.call("bonded")) == (0b00100, 0b11011)
 
 
 def pair_of(federation: Any, sign: Any, account: int) -> tuple[Any, ...]:
@@ -440,7 +440,7 @@ def test_a_wrong_result_takes_the_round_back_to_closing_and_the_run_goes_on(play
     federation = played.federation
     wrong = federation.call("model")
     assert wrong == played.model
-    federation.send(4, "voteToStop", 2)
+    federation.stop(4, 2)
     federation.commit(1, 2)
     federation.commit(2, 2)
     before = federation.call("roundAt", 1)
@@ -554,7 +554,7 @@ def test_votes_to_stop_fall_with_the_model_they_were_about(play: PlayOf) -> None
     played = lie_about_the_result(play(rounds=9, challengeWindow=5000)).all(closer=3)
     federation = played.federation
     for member in (0, 1, 2):
-        federation.send(member, "voteToStop", 2)
+        federation.stop(member, 2)
     assert federation.call("phaseOf", 2) == FINISHED
     challenge(played, "Result", *played.against_result(0))
     assert federation.call("phaseOf", 1) == CLOSING

@@ -1,20 +1,18 @@
-"""Whole rounds with real numbers, for the tests of the judge: `play` deals, sums, opens and decodes a small model with
-`fedchain.crypto`, says it on a chain, and makes the evidence against any part of it.
+"""Whole rounds with real numbers, for the tests of challenges and demands: `Play` deals, sums, opens and decodes a small
+model with `fedchain.crypto`, says it on a chain, and makes the evidence against any part of it.
 
-Evidence is built here from the page that specifies it (docs/crypto.md, IFederation.sol), and not by the package's own
+Evidence and pages are built here from what specifies them (docs/crypto.md, ICouncil.sol), and not by the package's own
 challenger, so that the two can disagree. A test lies by changing a tree before it is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import pytest
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
 
 from fedchain.crypto import (
@@ -56,6 +54,24 @@ class Tree:
         """16 words of content, then the path."""
         content = self.leaves[leaf].astype("<u8").tobytes()
         return [content[i : i + 32] for i in range(0, 512, 32)] + list(prove(self.hashes(), leaf))
+
+    def levels(self) -> list[list[bytes]]:
+        """Every level of the padded tree, leaves first."""
+        hashes = self.hashes()
+        level = hashes + [bytes(32)] * ((1 << (len(hashes) - 1).bit_length()) - len(hashes))
+        levels = [level]
+        while len(level) > 1:
+            level = [sha256(b"\x01" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=True)]
+            levels.append(level)
+        return levels
+
+    def page(self, level: int, position: int) -> list[bytes]:
+        """What shows a node: the nodes six levels below it, or as many as there are (of a leaf, its words), then its path."""
+        levels, below = self.levels(), min(6, level)
+        words = self.proof(position)[:16]
+        if level:
+            words = levels[level - below][position << below : (position + 1) << below]
+        return words + [levels[up][(position >> (up - level)) ^ 1] for up in range(level, len(levels) - 1)]
 
 
 @cache
@@ -235,34 +251,3 @@ class Play:
 
     def against_residue(self, member: int, leaf: int) -> tuple[Any, ...]:
         return self.round, self.attempt, member, leaf, self.commits([member]), self.updates[member].proof(leaf)
-
-
-@pytest.fixture
-def play(found: Callable[..., Any]) -> Callable[..., Play]:
-    """`play()` founds a federation of five and prepares its first round; `play(federation, round=2)` a later one."""
-
-    def prepare(federation: Any = None, *, members: int = 5, **chosen: Any) -> Play:
-        rounds = {key: chosen.pop(key) for key in ("round", "attempt", "out", "silent") if key in chosen}
-        if federation is None:
-            federation = found(members, **({"modelSize": MODEL_SIZE} | chosen)).all_enrol()
-        return Play(federation, **rounds)
-
-    return prepare
-
-
-@pytest.fixture
-def sign(chain: Any) -> Callable[..., tuple[Any, bytes]]:
-    """`sign(federation, 2, participants=31)`: an EIP-712 opening by the chain's account 2, and its signature."""
-
-    def signed(federation: Any, account: int, **said: Any) -> tuple[Any, bytes]:
-        statement = {"round": 1, "attempt": 0, "group": 0, "participants": 31, "root": b"\x07" * 32} | said
-        kinds = ("uint32", "uint32", "uint16", "uint128", "bytes32")
-        domain = {"name": "fedchain", "version": "1", "chainId": chain.chain_id}
-        message = encode_typed_data(
-            domain | {"verifyingContract": federation.address},
-            {"Opening": [{"name": name, "type": kind} for name, kind in zip(statement, kinds, strict=True)]},
-            statement,
-        )
-        return tuple(statement.values()), Account.sign_message(message, chain.keys[account]).signature
-
-    return signed
