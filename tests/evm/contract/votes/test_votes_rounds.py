@@ -35,7 +35,7 @@ def refuse(federation: Any, round: int = 1, voters: tuple[int, ...] = (0, 1, 2))
 
 
 def lock_some(federation: Any, members: tuple[int, ...], attempt: int, round: int = 1) -> None:
-    """Only these commit; everyone else posts a receipt, so that nobody's turn is missed and no deadline but training's."""
+    """Only these commit; everyone posts a receipt, so that no deadline passes but that of training."""
     for member in members:
         federation.commit(member, round, attempt)
     started = federation.call("roundAt", round)["startedAt"]
