@@ -46,11 +46,12 @@ interface IFederation is IRecord {
     /// A posted bit is a promise to keep the objects. Phase Receipts, once an attempt; only committed updates may be named.
     function postReceipt(uint32 round, uint32 attempt, uint128 whole) external;
 
-    /// @notice P3. Posts the homomorphic sum over `participants`, and locks that set for ever: one set a (round, group).
+    /// @notice P3. Posts the homomorphic sum over `participants`, and locks that set: one set an attempt, for ever.
     /// Phase Aggregating, only the member whose turn it is. Requires: at least max(3, t+1) participants; all committed; at
-    /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole; and from each set that was
-    /// abandoned on the same model it differs in nobody or in more than t members (FederationTooClose), those who were
-    /// removed by vote or slashed not counted: a difference of two sums is a sum.
+    /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole (FederationCensored; once a
+    /// set was abandoned on the same model, of the members of the newest such set); and from each of those sets it differs in nobody
+    /// or in more than t members (FederationTooClose), those who were removed by vote or slashed not counted: a difference of two
+    /// sums is a sum.
     /// Who let its turn pass before, and who posted no receipt, has one strike more (`DutiesMissed`).
     /// `basis` is `commitmentsOf` as the sender knows it (FederationOtherBasis if it is another here): a true statement that is
     /// mined again on a fork, where somebody committed to something else, is refused and not made a lie.

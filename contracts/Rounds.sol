@@ -307,9 +307,12 @@ abstract contract Rounds is Members {
         }
         least = threshold();
         if (covering < least) revert FederationNotCovered(covering, least);
-        if (agreed & ~participants != 0) revert FederationCensored(agreed & ~participants);
         uint64[] storage abandoned = _abandoned[_modelBefore(_round)];
-        for (uint256 i = 0; i < abandoned.length; i++) {
+        uint256 count = abandoned.length;
+        // Who was not in the set that was given up last may be too close to it, and so left out.
+        if (count != 0) agreed &= abandoned[count - 1];
+        if (agreed & ~participants != 0) revert FederationCensored(agreed & ~participants);
+        for (uint256 i = 0; i < count; i++) {
             uint256 apart = _sizeOf((abandoned[i] ^ participants) & ~uint256(_slashed | _removed));
             if (apart != 0 && apart <= least) revert FederationTooClose(abandoned[i]);
         }

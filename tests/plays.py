@@ -1,5 +1,5 @@
-"""Whole rounds with real numbers, for tests of challenges and demands: `Play` deals, sums, opens and decodes a small model
-with `fedchain.crypto`, says it on a chain, and makes the evidence against any part of it.
+"""Whole rounds with real numbers, for challenges and demands: `Play` deals, sums, opens and decodes a small model with
+`fedchain.crypto`, says it on a chain, and makes the evidence against any part of it.
 
 Evidence and pages are built here from what specifies them (docs/crypto.md, ICouncil.sol), and not by the package's own
 challenger, so that the two can disagree. A test lies by changing a tree before it is said.
@@ -66,7 +66,7 @@ class Tree:
         return levels
 
     def page(self, level: int, position: int) -> list[bytes]:
-        """What shows a node: the nodes six levels below it, or those of the leaves (of a leaf, its words), then its path."""
+        """What shows a node: the nodes six levels below it, or the leaves' (of a leaf, its words), then its path."""
         levels, below = self.levels(), min(6, level)
         words = self.proof(position)[:16]
         if level:

@@ -228,7 +228,7 @@ def test_anyone_shows_a_page_and_the_author_need_not(demands: DemandsOf) -> None
 def test_pages_lead_to_the_wrong_leaf_of_a_tree_that_is_withheld_and_the_lie_is_refuted(
     demands: DemandsOf, play: PlayOf, wrong: int
 ) -> None:
-    """The challenger has the right sum, and of the aggregator's tree the root alone. The tree has 70 leaves, depth 7."""
+    """The challenger has the right sum, and of the aggregator's tree (70 leaves, depth 7) the root alone."""
     played = play(modelSize=128 * 70, members=3, threshold=2)
     right = played.sum()
     played.aggregate.leaves[wrong, 17] ^= np.uint64(1)

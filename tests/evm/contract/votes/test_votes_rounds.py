@@ -202,6 +202,23 @@ def test_who_only_resigned_is_still_a_difference(found: Found, refuses: Refuses)
         federation.lock_round(1, 1, members=range(4))
 
 
+def test_who_was_not_in_the_set_that_was_given_up_may_be_left_out_and_everyone_else_may_not(
+    found: Found, refuses: Refuses
+) -> None:
+    """With it the new set would be too close; without it it must not count as censored. Then nobody could lock any."""
+    federation = found(6, threshold=4, trainingWindow=600).all_enrol()
+    lock_some(federation, (0, 1, 2, 3, 4), 0)  # 5 came too late
+    abandon(federation, 1, 0, (0, 1, 2, 3))
+    federation.all_commit(attempt=1)
+    for member in range(6):
+        federation.receipt(member, 0b111111, attempt=1)
+    with refuses("FederationTooClose", 0b011111):
+        federation.aggregate(1, 0b111111, attempt=1)
+    with refuses("FederationCensored", 0b000001):
+        federation.aggregate(1, 0b111110, attempt=1)
+    federation.aggregate(1, 0b011111, attempt=1)
+
+
 def test_on_another_model_sets_are_free(found: Found) -> None:
     """Other keys, other polynomials: nothing adds up across models."""
     federation = found(5, threshold=3, rounds=9).all_enrol().finish_round()
