@@ -17,10 +17,12 @@ from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from fedchain.protocol import evidence as ev
+from fedchain.protocol.cid import cid_of_digest
 from fedchain.protocol.commitment import update_commitment
 from fedchain.protocol.ids import Address, Bitmap, Digest, Index, Root, bitmap_of
 from fedchain.protocol.merkle import fold, hash_leaf
 from fedchain.protocol.scheme import place_words, polynomial_seed, public_polynomial
+from fedchain.protocol.statements import OpeningStatement, statement_digest
 
 Q, N, DELTA, PRIME = 1002 * 2**44 + 1, 2048, 1002, 65521
 RULES = ("R1", "R2", "R3", "R4", "R5")
@@ -277,17 +279,18 @@ class Cases:
 
     def r5(self) -> Case:
         federation = self.address()
-        first = ev.OpeningStatement(
-            self._random.getrandbits(32), self._random.getrandbits(32), 0, Bitmap(0b10111), Root(self.word())
-        )
+        place = self._random.getrandbits(32), self._random.getrandbits(32), 0
+        first = OpeningStatement(*place, Bitmap(0b10111), Root(self.word()), cid_of_digest(self.word()))
         kind = self._random.choice(
-            ("same", "root", "participants", "attempt", "round", "another signer", "another contract", "garbage")
+            ("same", "root", "cid", "participants", "attempt", "round", "another signer", "another contract", "garbage")
         )
         second = first
         if kind == "participants":
             second = replace(first, participants=Bitmap(0b01111))
         if kind in ("root", "attempt", "round", "another signer"):
             second = replace(first, root=Root(self.word()))
+        if kind == "cid":
+            second = replace(first, cid=cid_of_digest(self.word()))
         if kind == "attempt":
             second = replace(second, attempt=first.attempt ^ 1)
         if kind == "round":
@@ -307,8 +310,8 @@ class Cases:
         challenge = ev.ChallengeEquivocation(first, signatures[0], second, signatures[1])
         return Case("R5", kind, (self._chain_id, federation, challenge), expected)
 
-    def _signed(self, key: PrivateKey, federation: Address, said: ev.OpeningStatement) -> bytes:
-        signature = key.sign_recoverable(ev.opening_digest(self._chain_id, federation, said), hasher=None)
+    def _signed(self, key: PrivateKey, federation: Address, said: OpeningStatement) -> bytes:
+        signature = key.sign_recoverable(statement_digest(self._chain_id, federation, said), hasher=None)
         return signature[:64] + bytes((27 + signature[64],))
 
     def _bent(self, case: Case) -> Case:

@@ -17,7 +17,7 @@ from ..ports import ChainReader, Logged
 from ..protocol.charter import Charter
 from ..protocol.events import FederationFounded
 from ..protocol.ids import Index, members_of, size_of
-from ..protocol.phase import bond_free_at, live_attempt, training_end
+from ..protocol.phase import challenges_end_at, live_attempt, training_end
 from ..protocol.state import Attempt, FederationState
 from .bundle import Bundle
 from .closing import check_closing
@@ -177,8 +177,8 @@ class _Audit:
     def _note_bonds(self, history: History, now: int) -> None:
         """Check 12 has judged every withdrawal; what is left to say is what the contract must still hold."""
         state = history.state
-        held = size_of(state.heard & ~state.withdrawn)
-        free = bond_free_at(state, now)
+        held = size_of(state.bonded)
+        free = challenges_end_at(state, now)
         if free is None:
             until = "held until the run is over"
         else:
@@ -205,7 +205,7 @@ class _Audit:
             block_number=log[-1].block_number,
             block_hash=log[-1].block_hash,
             charter=charter,
-            members=tuple(_membership(state, Index(i)) for i in range(len(state.founders))),
+            members=tuple(_membership(state, Index(i)) for i in range(len(state.accounts))),
             rounds=closed,
             unfinished=unfinished,
             refutations=history.refutations,
@@ -248,8 +248,8 @@ def _seconds(state: FederationState, attempt: Attempt, now: int) -> Seconds:
         return Seconds(train=train)
     commit = attempt.last_commit_at - first
     aggregate = locked.at - attempt.last_commit_at
-    opened = sorted(opening.at for opening in attempt.openings.values())[: state.terms.threshold]
-    if len(opened) < state.terms.threshold:
+    opened = sorted(opening.at for opening in attempt.openings.values())[: attempt.threshold]
+    if len(opened) < attempt.threshold:
         return Seconds(train=train, commit=commit, aggregate=aggregate)
     opening = opened[-1] - locked.at
     close = result.at - opened[-1] if result else None
@@ -258,4 +258,4 @@ def _seconds(state: FederationState, attempt: Attempt, now: int) -> Seconds:
 
 def _membership(state: FederationState, index: Index) -> Membership:
     member = state.members.get(index)
-    return Membership(index, state.founders[index], member is not None, member.weight if member else 0)
+    return Membership(index, state.accounts[index], member is not None, member.weight if member else 0)

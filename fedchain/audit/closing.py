@@ -134,7 +134,7 @@ def _posted_sum(subject: Subject, locked: PostedSum) -> Aggregate | None:
 
 def _check_openings(subject: Subject, locked: AggregateCommitted, total: Aggregate | None, *, closed: bool) -> _Opening:
     """Check 8. The sum opened with every opening that is what its author committed to; wrong ones are named."""
-    threshold, published = subject.state.terms.threshold, subject.attempt.openings
+    threshold, published = subject.attempt.threshold, subject.attempt.openings
     openings, lost = _read_openings(subject)
     if len(published) < threshold and not closed:
         subject.ledger.defer(subject.scope, 8, f"{len(published)} of {threshold} openings are published")
@@ -260,7 +260,7 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
     base = _base_model(subject)
     if base is None:
         return None
-    weights = counted_weights(subject.state, subject.charter.update)
+    weights = counted_weights(subject.attempt, subject.charter.update)
     participants = members_of(locked.participants)
     try:
         layout = layout_of(base)

@@ -10,10 +10,14 @@ from typing import Any, get_args, get_type_hints
 
 from ..ports import Logged
 from ..protocol.cid import digest_of_cid
-from ..protocol.events import Event, FederationFounded, Terms
+from ..protocol.events import Event, FederationFounded, Motion, Terms
 from ..protocol.ids import MAX_MEMBERS, Address, Bitmap, Cid, Digest, Index, Root
+from ..protocol.pages import Kind, Page
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Event)}
+_MOST_WORDS = 128
+"""More than a page has: 64 nodes, and a sibling for each level above."""
+
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
@@ -79,6 +83,8 @@ def _check_founding(event: FederationFounded) -> None:
         terms.training_window_s,
         terms.receipt_window_s,
         terms.aggregate_window_s,
+        terms.challenge_window_s,
+        terms.close_window_s,
         terms.rounds,
         terms.model_size,
     )
@@ -131,6 +137,18 @@ def _addresses(value: object) -> tuple[Address, ...]:
     return tuple(_address(founder) for founder in value)
 
 
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise ValueError("neither true nor false")
+    return value
+
+
+def _words(value: object) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > _MOST_WORDS:
+        raise ValueError("not a list of words")
+    return tuple(_octets(word, 32) for word in value)
+
+
 _READERS: dict[Any, Callable[[object], Any]] = {
     int: _whole,
     bytes: lambda value: _octets(value, 32),
@@ -141,5 +159,10 @@ _READERS: dict[Any, Callable[[object], Any]] = {
     Index: lambda value: _whole(value, MAX_MEMBERS),
     Bitmap: lambda value: _whole(value, 1 << MAX_MEMBERS),
     tuple[Address, ...]: _addresses,
+    tuple[bytes, ...]: _words,
+    bool: _flag,
+    Motion: lambda value: Motion(_whole(value)),
+    Kind: lambda value: Kind(_whole(value)),
+    Page: lambda value: _built(Page, value),
     Terms: lambda value: _built(Terms, value),
 }

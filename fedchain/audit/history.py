@@ -6,7 +6,6 @@ Each statement is judged against the state as of the event before it, with the r
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -19,21 +18,38 @@ from ..protocol.events import (
     AggregateRefuted,
     AggregateRestated,
     BondWithdrawn,
+    DemandClosed,
+    DutiesMissed,
+    EncryptionKeyRotated,
     Event,
     FederationFounded,
+    MemberAdmitted,
     MemberEnrolled,
+    MemberLeaving,
     MemberSlashed,
+    MotionVoted,
     OpeningPublished,
+    PageDemanded,
+    PageShown,
     ReceiptPosted,
     ResultCommitted,
     ResultRefuted,
     RewardWithdrawn,
+    SetAbandoned,
     StopVoted,
     UpdateCommitted,
 )
-from ..protocol.ids import MAX_MEMBERS, Address, Index, bitmap_of, is_subset, members_of, size_of
+from ..protocol.ids import MAX_MEMBERS, Index, is_subset, members_of, size_of
 from ..protocol.participants import check_participants
-from ..protocol.phase import Phase, aggregator_of, bond_free_at, live_attempt, phase_of, start_of_run
+from ..protocol.phase import (
+    Phase,
+    aggregator_of,
+    bond_free_at,
+    challenges_end_at,
+    live_attempt,
+    phase_of,
+    start_of_run,
+)
 from ..protocol.state import Attempt, FederationState
 from ..protocol.transition import apply, founded
 from .ledger import FEDERATION, Ledger, Scope
@@ -43,10 +59,20 @@ CONTRACT = "the contract"
 """The offender where only the contract itself can have let something pass."""
 
 RoundEvent = UpdateCommitted | ReceiptPosted | AggregateCommitted | OpeningPublished | ResultCommitted
-
 Statement = FederationFounded | MemberEnrolled | RoundEvent | StopVoted | BondWithdrawn
-
 Verdict = AggregateRefuted | AggregateRestated | ResultRefuted | MemberSlashed | RewardWithdrawn
+Decision = (
+    DutiesMissed
+    | MotionVoted
+    | MemberAdmitted
+    | MemberLeaving
+    | EncryptionKeyRotated
+    | SetAbandoned
+    | PageDemanded
+    | PageShown
+    | DemandClosed
+)
+"""What members decide, and what is demanded of them."""
 
 _WHAT: dict[int, Literal["aggregate", "result", "update", "opening"]] = {
     1: "aggregate",
@@ -54,8 +80,10 @@ _WHAT: dict[int, Literal["aggregate", "result", "update", "opening"]] = {
     3: "result",
     4: "update",
     5: "opening",
+    6: "update",
+    7: "result",
 }
-"""What each of R1 to R5 is about."""
+"""What each of R1 to R5 is about; 6 is silence on a demand, where nothing else fell, 7 a vote against a result."""
 
 _DUE: dict[type[RoundEvent], tuple[Phase, ...]] = {
     UpdateCommitted: (Phase.TRAINING,),
@@ -67,8 +95,8 @@ _DUE: dict[type[RoundEvent], tuple[Phase, ...]] = {
 
 
 def name_of(state: FederationState, index: Index) -> str:
-    """A member's address, or "member 9" where the founders' list has no such place."""
-    return state.founders[index] if 0 <= index < len(state.founders) else f"member {index}"
+    """A member's address, or "member 9" where there is none."""
+    return state.accounts[index] if 0 <= index < len(state.accounts) else f"member {index}"
 
 
 def scope_of(event: Event, state: FederationState) -> Scope:
@@ -76,12 +104,12 @@ def scope_of(event: Event, state: FederationState) -> Scope:
     match event:
         case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
             return Scope(event.round, event.attempt)
-        case AggregateRefuted() | AggregateRestated() | ResultRefuted():
+        case AggregateRefuted() | AggregateRestated() | ResultRefuted() | DutiesMissed() | SetAbandoned():
             return Scope(event.round, event.attempt)
         case StopVoted():
             attempt = live_attempt(state, event.at)
             return Scope(event.round, attempt.attempt if attempt else 0)
-        case FederationFounded() | MemberEnrolled() | BondWithdrawn() | MemberSlashed() | RewardWithdrawn():
+        case _:
             return FEDERATION
 
 
@@ -96,11 +124,10 @@ class History:
 
 @dataclass(slots=True)
 class _Docket:
-    """The refutations so far, the transaction of each, and what challengers have earned and not taken."""
+    """The refutations so far, and the transaction of each."""
 
     refutations: list[Refutation] = field(default_factory=list)
     transactions: list[bytes] = field(default_factory=list)
-    owed: defaultdict[Address, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, refutation: Refutation, transaction: bytes) -> None:
         self.refutations.append(refutation)
@@ -132,6 +159,8 @@ def replay(log: Iterable[Logged], charter: Charter | None, ledger: Ledger) -> Hi
         latest = max(latest, event.at)
         if isinstance(event, Verdict):
             state = _after_verdict(state, event, scope, entry.transaction, docket, ledger)
+        elif isinstance(event, Decision):
+            state = _after_decision(state, event, scope, ledger)
         elif _judge(state, event, scope, charter, ledger):
             state = apply(state, event)
     if charter is None:
@@ -160,7 +189,7 @@ def _judge(state: FederationState, event: Statement, scope: Scope, charter: Char
             return _judge_stop(state, event, scope, ledger)
         case BondWithdrawn():
             return _judge_withdrawal(state, event, ledger)
-        case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
+        case _:
             return _judge_statement(state, event, scope, ledger)
 
 
@@ -180,14 +209,14 @@ def _judge_enrolment(state: FederationState, event: MemberEnrolled, charter: Cha
     def fault(expected: str, got: str) -> None:
         ledger.fault(FEDERATION, 2, offender=event.member, expected=expected, got=got)
 
-    if not 0 <= event.index < len(state.founders) or event.member.lower() != state.founders[event.index].lower():
-        fault(f"{name_of(state, event.index)} at place {event.index}", f"{event.member}, no founder of that place")
+    if not 0 <= event.index < len(state.accounts) or event.member.lower() != state.accounts[event.index].lower():
+        fault(f"{name_of(state, event.index)} at place {event.index}", f"{event.member}, no member of that place")
         return False
-    if event.index in state.members:
-        fault("one enrolment a founder", "a second one")
+    if state.bonded >> event.index & 1:
+        fault("one enrolment a member", "a second one")
         return False
-    if start_of_run(state, event.at) is not None:
-        fault("enrolment before the run began", f"one at {event.at}")
+    if start_of_run(state, event.at) is not None and not state.admitted >> event.index & 1:
+        fault("enrolment before the run began, or by vote", f"one at {event.at}")
         return False
     if len(event.encryption_key) != 32 or not any(event.encryption_key):
         fault("an X25519 key of 32 bytes", event.encryption_key.hex() or "none")
@@ -233,7 +262,7 @@ def _judge_statement(state: FederationState, event: RoundEvent, scope: Scope, le
         unknown = ", ".join(name_of(state, i) for i in members_of(event.whole & ~attempt.committed))
         fault(5, "only committed updates in a receipt", f"{unknown} too")
     if isinstance(event, ResultCommitted):
-        opened, threshold = bitmap_of(tuple(attempt.openings)), state.terms.threshold
+        opened, threshold = attempt.opened, attempt.threshold
         if not is_subset(event.openers, opened) or size_of(event.openers) != threshold:
             fault(6, f"{threshold} openers, each with a published opening", f"{event.openers:#b} of {opened:#b}")
     if isinstance(event, AggregateCommitted):
@@ -268,9 +297,9 @@ def _judge_stop(state: FederationState, event: StopVoted, scope: Scope, ledger: 
         got = "a vote by no enrolled member, or a slashed one"
     elif state.stop_votes >> event.index & 1:
         got = "a second vote"
-    elif event.round == state.round and event.round > 1 and phase is Phase.TRAINING:
+    elif event.round == state.round and event.round > 1 and phase is not Phase.FINISHED:
         return True
-    expected = "one vote a member to stop, while a round after the first is in training"
+    expected = "one vote a member to stop, while a round after the first goes on"
     ledger.fault(scope, 6, offender=name_of(state, event.index), expected=expected, got=got)
     return False
 
@@ -282,15 +311,15 @@ def _judge_withdrawal(state: FederationState, event: BondWithdrawn, ledger: Ledg
     if event.index not in state.members:
         fault("a bond taken back by an enrolled member", "one by nobody who had paid it")
         return False
-    if state.withdrawn >> event.index & 1:
-        fault("each bond taken back once", "a second time")
-        return False
     if state.slashed >> event.index & 1:
         fault("no bond for a slashed member", "one taken back")
         return False
-    if event.amount_wei != state.terms.bond_wei:
-        fault(f"the bond of {state.terms.bond_wei} wei", f"{event.amount_wei} wei")
-    free = bond_free_at(state, event.at)
+    if not state.bonded >> event.index & 1:
+        fault("each bond taken back once", "a second time")
+        return False
+    if event.amount_wei != state.bond_of(event.index):
+        fault(f"a bond of {state.bond_of(event.index)} wei, less its strikes", f"{event.amount_wei} wei")
+    free = bond_free_at(state, event.index, event.at)
     if free is None or event.at < free:
         fault(f"a bond held until {free if free is not None else 'the run is over'}", f"taken back at {event.at}")
     return True
@@ -307,9 +336,9 @@ def _after_verdict(
     def fault(expected: str, got: str) -> None:
         ledger.fault(scope, 12, offender=CONTRACT, expected=expected, got=got)
 
-    free = bond_free_at(state, event.at)
-    if not isinstance(event, RewardWithdrawn) and free is not None and event.at >= free:
-        fault(f"challenges while bonds are held, until {free}", f"a {type(event).__name__} at {event.at}")
+    end = challenges_end_at(state, event.at)
+    if not isinstance(event, RewardWithdrawn) and end is not None and event.at >= end:
+        fault(f"challenges while bonds are held, until {end}", f"a {type(event).__name__} at {event.at}")
     match event:
         case AggregateRefuted() | ResultRefuted():
             what = _WHAT[1 if isinstance(event, AggregateRefuted) else 2]
@@ -324,12 +353,21 @@ def _after_verdict(
         case MemberSlashed():
             _judge_slash(state, event, transaction, docket, ledger)
         case RewardWithdrawn():
-            if event.amount_wei != docket.owed.pop(event.account, 0):
+            if event.amount_wei != state.rewards.get(event.account, 0):
                 fault("a challenger's whole reward, once", f"{event.amount_wei} wei to {event.account}")
     try:
         return apply(state, event)
     except ValueError as error:
         fault("a verdict on what stands", str(error))
+        return state
+
+
+def _after_decision(state: FederationState, event: Decision, scope: Scope, ledger: Ledger) -> FederationState:
+    """The state after what members decided or demanded; where that cannot be, the contract is at fault."""
+    try:
+        return apply(state, event)
+    except (ValueError, KeyError) as error:
+        ledger.fault(scope, 6, offender=CONTRACT, expected="a decision on what stands", got=str(error))
         return state
 
 
@@ -342,12 +380,13 @@ def _judge_slash(
         ledger.fault(FEDERATION, 12, offender=CONTRACT, expected=expected, got=got)
 
     bond = state.terms.bond_wei
-    if (event.burnt_wei, event.reward_wei) != (bond - bond // 2, bond // 2):
+    # Nobody gains by a vote.
+    reward = 0 if event.rule == 7 else bond // 2
+    if (event.burnt_wei, event.reward_wei) != (bond - reward, reward):
         got = f"{event.burnt_wei} burnt and {event.reward_wei} credited"
-        fault(f"{bond - bond // 2} of {bond} wei burnt and {bond // 2} credited", got)
-    docket.owed[event.challenger] += event.reward_wei
+        fault(f"{bond - reward} of {bond} wei burnt and {reward} credited", got)
     slash = Slash(event.rule, event.challenger, event.burnt_wei, event.reward_wei)
-    rules = {"aggregate": (1,), "result": (2, 3)}
+    rules = {"aggregate": (1, 6), "result": (2, 3, 6, 7)}
     for i in reversed(range(len(docket.refutations))):
         fallen = docket.refutations[i]
         said = (fallen.offender, fallen.round, docket.transactions[i]) == (event.index, event.round, transaction)

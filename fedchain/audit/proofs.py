@@ -18,7 +18,7 @@ from ..crypto import (
     result_size,
 )
 from ..errors import MalformedObject, ObjectCorrupt, ObjectMissing
-from ..protocol.disputes import ChallengeRefused, judge
+from ..protocol.disputes import Refused, judge
 from ..protocol.evidence import Challenge
 from ..protocol.ids import Index, members_of
 from .closing import Recomputed
@@ -34,7 +34,7 @@ def prove(subject: Subject, uploads: dict[Index, Upload], recomputed: Recomputed
             continue
         try:
             judge(subject.state, subject.chain_id, subject.contract, challenge, now)
-        except ChallengeRefused:
+        except Refused:
             continue
         yield challenge
 

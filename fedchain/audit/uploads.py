@@ -47,7 +47,7 @@ class _Part:
 
 def check_uploads(subject: Subject) -> dict[Index, Upload]:
     """Every committed upload, fetched and checked; then the receipts that vouched for them."""
-    d, n, threshold = subject.state.terms.model_size, len(subject.attempt.order), subject.state.terms.threshold
+    d, n, threshold = subject.state.terms.model_size, len(subject.attempt.order), subject.attempt.threshold
     commits = subject.attempt.commits.values()
     subject.shelf.fetch(
         [(commit.ciphertext_cid, ciphertext_size(d)) for commit in commits]
@@ -62,9 +62,9 @@ def check_uploads(subject: Subject) -> dict[Index, Upload]:
 
 
 def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
-    index, terms = commit.index, subject.state.terms
+    index, terms, threshold = commit.index, subject.state.terms, subject.attempt.threshold
     author = subject.name(index)
-    keys = subject.state.encryption_keys(subject.attempt)
+    keys = subject.attempt.encryption_keys
     ciphertext = _check_part(
         subject,
         index,
@@ -78,14 +78,14 @@ def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
         index,
         "shares",
         commit.shares_cid,
-        shares_size(len(keys), terms.threshold),
+        shares_size(len(keys), threshold),
         lambda path: check_shares(
             path.read_bytes(),
             subject.context,
             dealer=index,
-            dealer_address=subject.state.members[index].member,
+            dealer_address=subject.state.accounts[index],
             encryption_keys=keys,
-            threshold=terms.threshold,
+            threshold=threshold,
             offender=author,
         ),
     )
@@ -98,7 +98,7 @@ def _check_upload(subject: Subject, commit: UpdateCommitted) -> Upload:
         subject.contract,
         commit.round,
         commit.attempt,
-        subject.state.members[index].member,
+        subject.state.accounts[index],
         ciphertext.root,
         shares.root,
     )

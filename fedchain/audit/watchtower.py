@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import Evidence, TransactionFailed, WorldError
 from ..ports import ChainReader, ChainWriter
 from ..protocol.charter import Charter
-from ..protocol.disputes import ChallengeRefused, judge
+from ..protocol.disputes import Refused, judge
 from ..protocol.events import FederationFounded, ResultCommitted
 from ..protocol.evidence import (
     Challenge,
@@ -24,7 +24,7 @@ from ..protocol.evidence import (
     ChallengeResidue,
     ChallengeResult,
 )
-from ..protocol.phase import bond_free_at, live_attempt, start_of_run, training_end
+from ..protocol.phase import challenges_end_at, live_attempt, start_of_run, training_end
 from ..protocol.state import Attempt, FederationState, PostedSum
 from .closing import check_closing
 from .founding import check_charter
@@ -95,8 +95,8 @@ class Watchtower:
     def is_over(self) -> bool:
         """Whether nothing can be challenged any more."""
         state, now = self._reader.refresh(), self._reader.now()
-        free = bond_free_at(state, now)
-        return start_of_run(state, now) is not None and free is not None and now >= free
+        end = challenges_end_at(state, now)
+        return start_of_run(state, now) is not None and end is not None and now >= end
 
     def _look_at(self, state: FederationState, attempt: Attempt, outcome: Outcome, now: int) -> Sighting | None:
         seen = _Seen(attempt.round, attempt.attempt, len(attempt.commits), attempt.posted_sum, attempt.result)
@@ -171,9 +171,9 @@ def _challenge(reader: ChainReader, sighting: Sighting, sender: ChainWriter | No
     for challenge in sighting.challenges:
         try:
             liar = judge(state, reader.chain_id, reader.contract, challenge, now)
-        except ChallengeRefused:
+        except Refused:
             return True
-        what = f"{_RULES[type(challenge)]} against {state.founders[liar]} in round {sighting.attempt.round}"
+        what = f"{_RULES[type(challenge)]} against {state.accounts[liar]} in round {sighting.attempt.round}"
         if sender is None:
             tell(f"! {what} would be upheld; give --challenge and a --key to take it to the contract")
             continue
@@ -186,7 +186,7 @@ def _challenge(reader: ChainReader, sighting: Sighting, sender: ChainWriter | No
             # Somebody else was quicker, or the state has moved on: the next look tells.
             tell(f"! {what}: {error}")
             return True
-        reward = 0 if state.slashed >> liar & 1 else state.terms.bond_wei // 2
+        reward = state.terms.bond_wei // 2 if state.bonded >> liar & 1 else 0
         tell(f"✓ {what}: upheld (0x{transaction.hex()}), {gwei_in_words(reward)} earned")
         return True
     return False

@@ -2,8 +2,8 @@
 
 The code alone does not prove the terms: immutables are masked, and code of one's own making can put the genuine code
 there with an event that lies. So the check also reads the transaction that created the contract: the committed build's
-constructor, with the very terms and founders that the log claims. That constructor deploys the judge, whose code is
-compared as well.
+constructor, with the very terms and founders that the log claims. That constructor deploys the council, whose code
+is compared as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..protocol.events import FederationFounded, Terms
 from ..protocol.founding import GWEI
 from ..protocol.ids import Address, Cid
 from ..protocol.model import layout_of, model_digest
-from .artifacts import JUDGE, load_artifact
+from .artifacts import COUNCIL, load_artifact
 from .logs import abi_type
 from .reader import Reader
 from .rpc import parse_address
@@ -92,6 +92,7 @@ def terms_of(charter: Charter, charter_cid: Cid, genesis: bytes, genesis_cid: Ci
         receipt_window_s=charter.windows.receipt_s,
         aggregate_window_s=charter.windows.aggregate_s,
         challenge_window_s=charter.windows.challenge_s,
+        close_window_s=charter.windows.close_s,
         bond_wei=charter.stake.bond_gwei * GWEI,
     )
 
@@ -111,6 +112,7 @@ def constructor_arguments(terms: Terms, founders: tuple[Address, ...]) -> tuple[
         terms.receipt_window_s,
         terms.aggregate_window_s,
         terms.challenge_window_s,
+        terms.close_window_s,
         terms.bond_wei,
     )
     return words, list(founders)
@@ -124,8 +126,8 @@ def creation_code(terms: Terms, founders: tuple[Address, ...]) -> bytes:
     return artifact.bytecode + encode(types, constructor_arguments(terms, founders))
 
 
-def judge_of(contract: Address) -> Address:
-    """Where this federation's judge is: the first contract that it created (CREATE, nonce 1)."""
+def council_of(contract: Address) -> Address:
+    """Where this federation's council is: the first contract that it created (CREATE, nonce 1)."""
     created = keccak(b"\xd6\x94" + bytes.fromhex(contract[2:]) + b"\x01")  # RLP of (address, 1)
     return Address(to_checksum_address(created[-20:]))
 
@@ -135,7 +137,7 @@ def verify(reader: Reader) -> Deployment:
 
     1. The code on chain is the committed build's, immutables masked. 2. The log begins with FederationFounded, in the
     transaction that created the contract. 3. That transaction carried the committed constructor and those very terms
-    and founders. 4. The code of the judge that this constructor creates is the committed build's too. Raises
+    and founders. 4. The code of the council that this constructor creates is the committed build's too. Raises
     ChainMismatch, ChainUnreachable.
     """
     artifact = load_artifact()
@@ -157,9 +159,9 @@ def verify(reader: Reader) -> Deployment:
         raise ChainMismatch(
             f"{reader.contract} was not created by the committed constructor with the terms it claims; do not trust it"
         )
-    judge = judge_of(reader.contract)
-    if not load_artifact(JUDGE).matches(reader.code_at(address=judge)):
-        raise ChainMismatch(f"the code of {reader.contract}'s judge, at {judge}, is not the committed build")
+    council = council_of(reader.contract)
+    if not load_artifact(COUNCIL).matches(reader.code_at(address=council)):
+        raise ChainMismatch(f"the code of {reader.contract}'s council, at {council}, is not the committed build")
     terms = first.event.terms
     return Deployment(
         chain_id=reader.chain_id,

@@ -20,23 +20,34 @@ from ..protocol.events import (
     AggregateRefuted,
     AggregateRestated,
     BondWithdrawn,
+    DemandClosed,
+    DutiesMissed,
+    EncryptionKeyRotated,
     Event,
     FederationFounded,
+    MemberAdmitted,
     MemberEnrolled,
+    MemberLeaving,
     MemberSlashed,
+    Motion,
+    MotionVoted,
     OpeningPublished,
+    PageDemanded,
+    PageShown,
     ReceiptPosted,
     ResultCommitted,
     ResultRefuted,
     RewardWithdrawn,
+    SetAbandoned,
     StopVoted,
     Terms,
     UpdateCommitted,
 )
 from ..protocol.ids import MAX_MEMBERS, Address, Bitmap, Digest, Index, Root
+from ..protocol.pages import Kind, Page
 
 _MAX_DATA_BYTES = 32 * (64 + MAX_MEMBERS)
-"""The longest event is FederationFounded: 13 words of terms, two of layout, the founders."""
+"""The longest event is FederationFounded: 14 words of terms, two of layout, the founders."""
 
 
 def abi_type(entry: Mapping[str, Any]) -> str:
@@ -117,7 +128,7 @@ def _bitmap(value: int) -> Bitmap:
 def _terms(values: Sequence[Any]) -> Terms:
     (
         charter_digest, charter_cid, genesis_digest, genesis_cid, model_size, rounds, threshold,
-        enrol_s, training_s, receipt_s, aggregate_s, challenge_s, bond_wei,
+        enrol_s, training_s, receipt_s, aggregate_s, challenge_s, close_s, bond_wei,
     ) = values  # fmt: skip
     return Terms(
         charter_digest=Digest(charter_digest),
@@ -132,6 +143,7 @@ def _terms(values: Sequence[Any]) -> Terms:
         receipt_window_s=receipt_s,
         aggregate_window_s=aggregate_s,
         challenge_window_s=challenge_s,
+        close_window_s=close_s,
         bond_wei=bond_wei,
     )
 
@@ -143,7 +155,14 @@ def _founded(v: Mapping[str, Any], at: int) -> FederationFounded:
         raise ValueError(f"{n} founders, or one twice")
     if not n // 2 + 1 <= terms.threshold <= n - 1:
         raise ValueError(f"a threshold of {terms.threshold} among {n}")
-    windows = (terms.enrol_window_s, terms.training_window_s, terms.receipt_window_s, terms.aggregate_window_s)
+    windows = (
+        terms.enrol_window_s,
+        terms.training_window_s,
+        terms.receipt_window_s,
+        terms.aggregate_window_s,
+        terms.challenge_window_s,
+        terms.close_window_s,
+    )
     if 0 in windows or not terms.rounds or not terms.model_size:
         raise ValueError("a window, the rounds or the model's size is zero")
     return FederationFounded(terms, tuple(Address(to_checksum_address(f)) for f in v["founders"]), at)
@@ -227,14 +246,55 @@ def _result_refuted(v: Mapping[str, Any], at: int) -> ResultRefuted:
 
 
 def _slashed(v: Mapping[str, Any], at: int) -> MemberSlashed:
-    if not 1 <= v["rule"] <= 5:
-        raise ValueError(f"a rule R{v['rule']}, of five")
+    if not 1 <= v["rule"] <= 7:
+        raise ValueError(f"a rule {v['rule']}, of seven")
     challenger = Address(to_checksum_address(v["challenger"]))
     return MemberSlashed(_index(v), challenger, v["round"], v["rule"], v["burnt"], v["reward"], at)
 
 
 def _rewarded(v: Mapping[str, Any], at: int) -> RewardWithdrawn:
     return RewardWithdrawn(Address(to_checksum_address(v["account"])), v["amount"], at)
+
+
+def _missed(v: Mapping[str, Any], at: int) -> DutiesMissed:
+    return DutiesMissed(v["round"], v["attempt"], _bitmap(v["members"]), at)
+
+
+def _motion(v: Mapping[str, Any], at: int) -> MotionVoted:
+    return MotionVoted(Motion(v["motion"]), _index(v), v["round"], v["attempt"], v["subject"], at)
+
+
+def _admitted(v: Mapping[str, Any], at: int) -> MemberAdmitted:
+    return MemberAdmitted(_index(v), Address(to_checksum_address(v["member"])), at)
+
+
+def _leaving(v: Mapping[str, Any], at: int) -> MemberLeaving:
+    return MemberLeaving(_index(v), v["removed"], at)
+
+
+def _rotated(v: Mapping[str, Any], at: int) -> EncryptionKeyRotated:
+    return EncryptionKeyRotated(_index(v), v["encryptionKey"], at)
+
+
+def _abandoned(v: Mapping[str, Any], at: int) -> SetAbandoned:
+    return SetAbandoned(v["round"], v["attempt"], v["group"], _bitmap(v["participants"]), at)
+
+
+def _demanded(v: Mapping[str, Any], at: int) -> PageDemanded:
+    kind, index, round, attempt, group, level, position, word = v["page"]
+    page = Page(Kind(kind), _index({"index": index}), round, attempt, group, level, position, word)
+    if page.name != v["demand"]:
+        raise ValueError("a demand under another page's name")
+    return PageDemanded(Digest(v["demand"]), Address(to_checksum_address(v["demander"])), v["deadline"], page, at)
+
+
+def _shown(v: Mapping[str, Any], at: int) -> PageShown:
+    account = Address(to_checksum_address(v["account"]))
+    return PageShown(Digest(v["demand"]), account, Root(v["other"]), tuple(v["words"]), at)
+
+
+def _demand_closed(v: Mapping[str, Any], at: int) -> DemandClosed:
+    return DemandClosed(Digest(v["demand"]), v["silent"], at)
 
 
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], Event]] = {
@@ -252,4 +312,13 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], Event]] = {
     "ResultRefuted": _result_refuted,
     "MemberSlashed": _slashed,
     "RewardWithdrawn": _rewarded,
+    "DutiesMissed": _missed,
+    "MotionVoted": _motion,
+    "MemberAdmitted": _admitted,
+    "MemberLeaving": _leaving,
+    "EncryptionKeyRotated": _rotated,
+    "SetAbandoned": _abandoned,
+    "PageDemanded": _demanded,
+    "PageShown": _shown,
+    "DemandClosed": _demand_closed,
 }

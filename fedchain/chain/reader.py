@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from ..errors import ChainMismatch, ChainUnreachable
 from ..ports import Logged
-from ..protocol.events import FederationFounded, MemberEnrolled, RewardWithdrawn, StopVoted
+from ..protocol.events import FederationFounded
 from ..protocol.ids import Address
 from ..protocol.state import FederationState
-from ..protocol.transition import apply, founded
+from ..protocol.transition import apply, check_possible, founded
 from .artifacts import load_artifact
 from .logs import LogDecoder
 from .rpc import ResponseTooLarge, Rpc, RpcRefused, chain_id, code_at, octets, parse_address, quantity
@@ -239,17 +239,8 @@ class Reader:
             if not isinstance(event, FederationFounded):
                 raise ChainMismatch(f"{where} does not begin with FederationFounded; read from the deployment's block")
             return founded(event)
-        if not isinstance(event, FederationFounded | RewardWithdrawn):
-            if event.index >= len(state.founders):
-                raise ChainMismatch(f"{where} speaks of member {event.index}, of {len(state.founders)}")
-            if isinstance(event, MemberEnrolled) and state.founders[event.index] != event.member:
-                raise ChainMismatch(f"{where} enrols {event.member} in another founder's place")
-            # Only members speak, and only who is none can become one.
-            if (event.index in state.members) is isinstance(event, MemberEnrolled) or (
-                isinstance(event, StopVoted) and event.round != state.round
-            ):
-                raise ChainMismatch(f"{where} holds a {type(event).__name__} that the contract would have refused")
         try:
+            check_possible(state, event)
             return apply(state, event)
         except ValueError as error:
             raise ChainMismatch(f"{where} is impossible: {error}") from error

@@ -16,41 +16,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
 
 from eth_hash.auto import keccak
-from typing_extensions import assert_never
 from web3 import Web3
 
 from ..errors import ChainMismatch, TransactionFailed
 from ..ports import TransactionJournal
-from ..protocol.actions import (
-    Action,
-    CommitAggregate,
-    CommitResult,
-    CommitUpdate,
-    Enrol,
-    PostReceipt,
-    PublishOpening,
-    RestateAggregate,
-    VoteToStop,
-    WithdrawBond,
-    WithdrawReward,
-)
-from ..protocol.cid import digest_of_cid
-from ..protocol.evidence import (
-    Challenge,
-    ChallengeAggregate,
-    ChallengeEquivocation,
-    ChallengeKeySum,
-    ChallengeResidue,
-    ChallengeResult,
-    Line,
-)
+from ..protocol.actions import Action
 from ..protocol.ids import Address
 from .account import ChainAccount
 from .artifacts import load_artifact
+from .calls import call_of
 from .raw import nonce_of, parse_raw
 from .rpc import Rpc, code_at, parse_address
 
@@ -243,72 +219,3 @@ class VolatileJournal:
         """For this nonce and each later one, ascending: the newest raw transaction, with its key."""
         newest = {place: (key, raw) for key, place, raw in self._promised}
         return tuple(newest[place] for place in sorted(newest) if place >= nonce)
-
-
-def challenge_call_of(challenge: Challenge) -> tuple[str, Sequence[Any]]:
-    """The contract's function and its arguments for a challenge."""
-    match challenge:
-        case ChallengeAggregate():
-            place = challenge.round, challenge.group, challenge.leaf
-            return "challengeAggregate", (*place, _lines(challenge.commits), list(challenge.proofs))
-        case ChallengeKeySum():
-            place = challenge.round, challenge.group, challenge.leaf
-            return "challengeKeySum", (*place, _lines(challenge.openings), list(challenge.proofs))
-        case ChallengeResult():
-            place = challenge.round, challenge.group, challenge.coefficient
-            evidence = challenge.key_sum, _lines(challenge.commits), list(challenge.proofs)
-            return "challengeResult", (*place, *evidence)
-        case ChallengeResidue():
-            where = challenge.round, challenge.attempt, challenge.index, challenge.leaf
-            return "challengeResidue", (*where, _lines(challenge.commits), list(challenge.proof))
-        case ChallengeEquivocation():
-            first, second = (
-                (said.round, said.attempt, said.group, said.participants, said.root)
-                for said in (challenge.first, challenge.second)
-            )
-            return "challengeEquivocation", (first, challenge.first_signature, second, challenge.second_signature)
-        case _:
-            assert_never(challenge)
-
-
-def _lines(lines: Sequence[Line]) -> list[tuple[int, bytes]]:
-    return [(line.index, line.word) for line in lines]
-
-
-def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
-    """The contract's function, its arguments and the wei sent along, for an action."""
-    match action:
-        case Enrol(encryption_key=key, weight=weight, bond_wei=bond):
-            return "enrol", (key, weight), bond
-        case CommitUpdate():
-            cids = digest_of_cid(action.ciphertext_cid), digest_of_cid(action.shares_cid)
-            return "commitUpdate", (action.round, action.attempt, action.commitment, *cids), 0
-        case PostReceipt():
-            return "postReceipt", (action.round, action.attempt, action.whole), 0
-        case CommitAggregate():
-            place = action.round, action.attempt, action.group
-            said = action.participants, action.basis, action.root, digest_of_cid(action.cid)
-            return "commitAggregate", (*place, *said), 0
-        case PublishOpening():
-            place = action.round, action.attempt, action.group
-            return "publishOpening", (*place, action.root, digest_of_cid(action.cid)), 0
-        case CommitResult():
-            place = action.round, action.attempt, action.group
-            result = action.key_sum_root, action.result_root, digest_of_cid(action.result_cid)
-            model = action.model_digest, digest_of_cid(action.model_cid)
-            return "commitResult", (*place, action.openers, action.basis, *result, *model), 0
-        case VoteToStop():
-            return "voteToStop", (action.round,), 0
-        case WithdrawBond():
-            return "withdrawBond", (), 0
-        case RestateAggregate():
-            said = action.participants, action.basis, action.root, digest_of_cid(action.cid)
-            return "restateAggregate", (action.round, action.group, *said), 0
-        case WithdrawReward():
-            return "withdrawReward", (), 0
-        case (
-            ChallengeAggregate() | ChallengeKeySum() | ChallengeResult() | ChallengeResidue() | ChallengeEquivocation()
-        ):
-            return *challenge_call_of(action), 0
-        case _:
-            assert_never(action)

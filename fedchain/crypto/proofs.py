@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..protocol.descent import WrongLeaf
 from ..protocol.evidence import (
-    WORD_BYTES,
     ChallengeAggregate,
     ChallengeKeySum,
     ChallengeResidue,
     ChallengeResult,
     Line,
-    Words,
 )
 from ..protocol.ids import Index, Root, members_of
 from ..protocol.merkle import prove
+from ..protocol.pages import WORD_BYTES, Words
 from ..protocol.state import Attempt
 from . import numpy_engine
 from . import parameters as p
@@ -48,12 +48,11 @@ def prove_aggregate(
     attempt: Attempt, uploads: Mapping[Index, CommittedUpload], posted: Blob, d: int
 ) -> ChallengeAggregate | None:
     """R1. That the posted sum is not the sum of the participants' ciphertexts; `uploads` holds all of them."""
-    participants = _participants(attempt)
     leaf = 0
     with ExitStack() as files:
         claimed = files.enter_context(opened(posted, AGGREGATE, d)).raw_blocks()
         updates = [
-            files.enter_context(opened(uploads[i].ciphertext, UPDATE, d)).raw_blocks() for i in sorted(participants)
+            files.enter_context(opened(uploads[i].ciphertext, UPDATE, d)).raw_blocks() for i in sorted(_participants(attempt))
         ]
         for block in claimed:
             total = numpy_engine.add(next(update) for update in updates)
@@ -64,8 +63,15 @@ def prove_aggregate(
             leaf += block.size // p.LEAF_RESIDUES
         else:
             return None
-    proofs = _proof(posted, AGGREGATE, d, leaf) + _upload_proofs(attempt, uploads, d, leaf)
-    return ChallengeAggregate(attempt.round, 0, leaf, _commits(attempt, participants, uploads), proofs)
+    return refute_aggregate(attempt, uploads, WrongLeaf(leaf, _proof(posted, AGGREGATE, d, leaf)), d)
+
+
+def refute_aggregate(
+    attempt: Attempt, uploads: Mapping[Index, CommittedUpload], found: WrongLeaf, d: int
+) -> ChallengeAggregate:
+    """R1, about a leaf of the posted sum; `uploads` holds the participants'."""
+    proofs = found.proof + _upload_proofs(attempt, uploads, d, found.leaf)
+    return ChallengeAggregate(attempt.round, 0, found.leaf, _commits(attempt, _participants(attempt), uploads), proofs)
 
 
 def prove_key_sum(attempt: Attempt, openings: Mapping[Index, Opening], posted: Result) -> ChallengeKeySum | None:
@@ -78,14 +84,26 @@ def prove_key_sum(attempt: Attempt, openings: Mapping[Index, Opening], posted: R
     if not wrong.size:
         return None
     leaf = int(wrong[0]) // p.LEAF_RESIDUES
-    proofs = _array_proof(posted.key_sum_leaves(), leaf)
-    lines = []
+    said = {index: opening_proof(openings[index], leaf) for index in committee}
+    return refute_key_sum(attempt, said, WrongLeaf(leaf, _array_proof(posted.key_sum_leaves(), leaf)))
+
+
+def refute_key_sum(attempt: Attempt, openings: Mapping[Index, Words], found: WrongLeaf) -> ChallengeKeySum:
+    """R2, about a leaf of the posted S; `openings` holds the proof of that leaf of each opener's."""
+    assert attempt.result is not None
+    committee = members_of(attempt.result.openers)
+    lines, proofs = [], found.proof
     for index, published in attempt.openings.items():
         chosen = index in committee
         lines.append(Line(index, bytes(WORD_BYTES) if chosen else published.root))
         if chosen:
-            proofs += _array_proof(openings[index].leaves(), leaf)
-    return ChallengeKeySum(attempt.round, 0, leaf, tuple(lines), proofs)
+            proofs += openings[index]
+    return ChallengeKeySum(attempt.round, 0, found.leaf, tuple(lines), proofs)
+
+
+def opening_proof(opening: Opening, leaf: int) -> Words:
+    """The proof of one leaf of an opening."""
+    return _array_proof(opening.leaves(), leaf)
 
 
 def prove_result(
@@ -96,14 +114,26 @@ def prove_result(
     context: RoundContext,
 ) -> ChallengeResult | None:
     """R3. That a posted coefficient is not the decoding of C + a·S under the posted S; `total` is the true C."""
-    participants = _participants(attempt)
-    coefficient = _wrong_coefficient(posted, total, len(participants), context)
+    coefficient = wrong_coefficient(posted, total, len(_participants(attempt)), context)
     if coefficient is None:
         return None
     leaf = coefficient // p.LEAF_RESIDUES
-    proofs = _array_proof(posted.coefficients, leaf) + _upload_proofs(attempt, uploads, total.d, leaf)
-    commits = _commits(attempt, participants, uploads)
-    return ChallengeResult(attempt.round, 0, coefficient, posted.key_sum, commits, proofs)
+    found = WrongLeaf(leaf, _array_proof(posted.coefficients, leaf))
+    return refute_result(attempt, uploads, posted.key_sum, coefficient, found, total.d)
+
+
+def refute_result(
+    attempt: Attempt,
+    uploads: Mapping[Index, CommittedUpload],
+    key_sum: bytes,
+    coefficient: int,
+    found: WrongLeaf,
+    d: int,
+) -> ChallengeResult:
+    """R3, about a coefficient in a leaf of the posted result, under the posted S; `uploads` holds the participants'."""
+    proofs = found.proof + _upload_proofs(attempt, uploads, d, found.leaf)
+    commits = _commits(attempt, _participants(attempt), uploads)
+    return ChallengeResult(attempt.round, 0, coefficient, key_sum, commits, proofs)
 
 
 def prove_residue(attempt: Attempt, index: Index, upload: CommittedUpload, d: int) -> ChallengeResidue | None:
@@ -123,7 +153,7 @@ def prove_residue(attempt: Attempt, index: Index, upload: CommittedUpload, d: in
     return ChallengeResidue(attempt.round, attempt.attempt, index, leaf, commits, proof)
 
 
-def _wrong_coefficient(posted: Result, total: Aggregate, participants: int, context: RoundContext) -> int | None:
+def wrong_coefficient(posted: Result, total: Aggregate, participants: int, context: RoundContext) -> int | None:
     """The first coefficient that does not follow from C and the posted S; 0 when S itself is out of bounds."""
     if posted.elements.max() >= p.SHARE_PRIME:
         return 0
@@ -142,6 +172,14 @@ def _wrong_coefficient(posted: Result, total: Aggregate, participants: int, cont
         if wrong.size:
             return first * p.N + int(wrong[0])
     return None
+
+
+def with_leaves(leaves: Residues, shown: Mapping[int, Words]) -> Residues:
+    """(count, 64) residues in which some leaves are what was shown of them: words of 32 bytes, paths after them."""
+    claimed = leaves.copy()
+    for leaf, words in shown.items():
+        claimed[leaf] = np.frombuffer(b"".join(words)[: p.LEAF_BYTES], dtype="<u8")
+    return claimed
 
 
 def _participants(attempt: Attempt) -> set[Index]:

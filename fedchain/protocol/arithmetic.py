@@ -18,7 +18,7 @@ from ..errors import MalformedObject, UsageError
 from .charter import Update
 from .ids import Index
 from .model import Vector
-from .state import FederationState
+from .state import Attempt
 
 
 def weight_of(samples: int, settings: Update) -> int:
@@ -28,9 +28,9 @@ def weight_of(samples: int, settings: Update) -> int:
     return min(samples, settings.weight_cap) if settings.weight_cap else min(samples, 2**32 - 1)
 
 
-def counted_weights(state: FederationState, settings: Update) -> dict[Index, int]:
-    """w_i of every member as it counts: what it registered, capped. Whoever registered more gains nothing by it."""
-    return {index: weight_of(member.weight, settings) for index, member in state.members.items()}
+def counted_weights(attempt: Attempt, settings: Update) -> dict[Index, int]:
+    """w_i of everyone who counts in this attempt: what it registered, capped. Whoever registered more gains nothing."""
+    return {index: weight_of(member.weight, settings) for index, member in attempt.members.items()}
 
 
 def offset_of(settings: Update) -> int:

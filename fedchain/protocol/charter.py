@@ -104,13 +104,17 @@ class Committee(_Section):
 
 
 class Windows(_Section):
-    """Deadlines, in seconds of chain time. They are limits, not waits: a phase ends when all have spoken."""
+    """Deadlines, in seconds of chain time. They are limits, not waits: a phase ends when all have spoken.
+
+    A round that is not closed within `close_s` ends the run, so that no bond waits for ever.
+    """
 
     enrol_s: int = Field(default=86_400, ge=1, lt=2**32)
     training_s: int = Field(default=3_600, ge=1, lt=2**32)
     receipt_s: int = Field(default=900, ge=1, lt=2**32)
     aggregate_s: int = Field(default=600, ge=1, lt=2**32)
-    challenge_s: int = Field(default=86_400, ge=0, lt=2**32)
+    challenge_s: int = Field(default=86_400, ge=1, lt=2**32)
+    close_s: int = Field(default=2_592_000, ge=1, lt=2**32)
 
 
 class Stake(_Section):

@@ -1,5 +1,7 @@
 """Whether a challenge would succeed: the evidence, compared with the record. The twin of `contracts/Disputes.sol`.
 
+What the record holds is told here for demands (`demands.py`) and votes (`votes.py`) as well.
+
 A challenger asks here first. The record is the folded log; `now` is the time of the block that would hold the
 challenge.
 """
@@ -30,28 +32,28 @@ from .evidence import (
     running_digest,
 )
 from .ids import Address, Bitmap, Digest, Index
-from .phase import bond_free_at, start_of_run
+from .phase import challenges_end_at, start_of_run
 from .state import Attempt, FederationState
 
 
-class ChallengeRefused(FedchainError):
-    """The contract would revert this challenge; `error_name` is its error, `what` its word where it has one."""
+class Refused(FedchainError):
+    """The contract would revert this; `error_name` is its error, `what` its word where it has one."""
 
     def __init__(self, error_name: str, what: str = "") -> None:
         self.error_name = error_name
         self.what = what
-        super().__init__(f"the contract would refuse this challenge: {error_name}{f' ({what})' if what else ''}")
+        super().__init__(f"the contract would refuse this: {error_name}{f' ({what})' if what else ''}")
 
 
 def judge(state: FederationState, chain_id: int, contract: Address, challenge: Challenge, now: int) -> Index:
-    """The member whose statement this challenge proves wrong. Raises ChallengeRefused, as the contract reverts.
+    """The member whose statement this challenge proves wrong. Raises Refused, as the contract reverts.
 
     1. Bonds are held. 2. There is a statement. 3. The evidence is about it. 4. It is faulty.
     """
     try:
         return _judge(state, chain_id, contract, challenge, now)
     except BadEvidence as error:
-        raise ChallengeRefused("FederationBadEvidence", error.what) from error
+        raise Refused("FederationBadEvidence", error.what) from error
 
 
 def commitments_digest(attempt: Attempt) -> Digest:
@@ -89,32 +91,32 @@ def place_of(state: FederationState, chain_id: int, contract: Address, attempt: 
         participants=participants,
         model_size=state.terms.model_size,
         base_model=attempt.base_digest,
-        accounts=state.founders,
+        accounts=state.accounts,
     )
 
 
 def _judge(state: FederationState, chain_id: int, contract: Address, challenge: Challenge, now: int) -> Index:
-    _check_bonds_held(state, now)
+    check_bonds_held(state, now)
     match challenge:
         case ChallengeAggregate():
-            attempt = _locked(state, challenge.round, challenge.group)
+            attempt = locked_attempt(state, challenge.round, challenge.group)
             assert attempt.aggregate is not None
             if attempt.posted_sum is None:
-                raise ChallengeRefused("FederationNoStatement")
+                raise Refused("FederationNoStatement")
             place = place_of(state, chain_id, contract, attempt, attempt.aggregate.participants)
             found = judge_aggregate(place, challenge.leaf, challenge.commits, challenge.proofs)
             _check(found.claim == attempt.posted_sum.root, "aggregate")
             _check(found.list == commitments_digest(attempt), "commitments")
             liar = attempt.posted_sum.index
         case ChallengeKeySum():
-            attempt = _closed(state, challenge.round, challenge.group)
+            attempt = closed_attempt(state, challenge.round, challenge.group)
             assert attempt.result is not None
             found = judge_key_sum(attempt.result.openers, challenge.leaf, challenge.openings, challenge.proofs)
             _check(found.claim == attempt.result.key_sum_root, "key sum")
             _check(found.list == openings_digest(attempt), "openings")
             liar = attempt.result.index
         case ChallengeResult():
-            attempt = _closed(state, challenge.round, challenge.group)
+            attempt = closed_attempt(state, challenge.round, challenge.group)
             assert attempt.result is not None and attempt.aggregate is not None
             place = place_of(state, chain_id, contract, attempt, attempt.aggregate.participants)
             elements, proofs = challenge.key_sum, challenge.proofs
@@ -125,9 +127,9 @@ def _judge(state: FederationState, chain_id: int, contract: Address, challenge: 
             liar = attempt.result.index
         case ChallengeResidue():
             said = attempt_of(state, challenge.round, challenge.attempt)
-            if said is None or not said.commits or challenge.index >= len(state.founders):
-                raise ChallengeRefused("FederationNoStatement")
-            _check_not_slashed(state, challenge.index)
+            if said is None or not said.commits or challenge.index >= len(state.accounts):
+                raise Refused("FederationNoStatement")
+            _check_has_bond(state, challenge.index)
             place = place_of(state, chain_id, contract, said, Bitmap(1 << challenge.index))
             found = judge_residue(place, challenge.leaf, challenge.commits, challenge.proof)
             _check(found.list == commitments_digest(said), "commitments")
@@ -137,7 +139,7 @@ def _judge(state: FederationState, chain_id: int, contract: Address, challenge: 
         case _:
             assert_never(challenge)
     if not found.faulty:
-        raise ChallengeRefused("FederationHonest")
+        raise Refused("FederationHonest")
     return liar
 
 
@@ -147,11 +149,11 @@ def _judge_equivocation(
     signer, faulty = judge_equivocation(chain_id, contract, challenge)
     _check(signer != NOBODY, "signature")
     index = state.index_of(signer)
-    if index is None or index not in state.members:
-        raise ChallengeRefused("FederationNotMember", signer)
-    _check_not_slashed(state, index)
+    if index is None:
+        raise Refused("FederationNotMember", signer)
+    _check_has_bond(state, index)
     if not faulty:
-        raise ChallengeRefused("FederationHonest")
+        raise Refused("FederationHonest")
     return index
 
 
@@ -160,35 +162,35 @@ def _check(holds: bool, what: str) -> None:
         raise BadEvidence(what)
 
 
-def _check_not_slashed(state: FederationState, index: Index) -> None:
-    if state.slashed >> index & 1:
-        raise ChallengeRefused("FederationAlreadySlashed", str(index))
+def _check_has_bond(state: FederationState, index: Index) -> None:
+    if not state.bonded >> index & 1:
+        raise Refused("FederationAlreadySlashed", str(index))
 
 
-def _check_bonds_held(state: FederationState, now: int) -> None:
+def check_bonds_held(state: FederationState, now: int) -> None:
     """Whoever makes a statement, or judges one, does so while there is something at stake."""
     if start_of_run(state, now) is None:
-        raise ChallengeRefused("FederationNoStatement")
-    until = bond_free_at(state, now)
+        raise Refused("FederationNoStatement")
+    until = challenges_end_at(state, now)
     if until is not None and now >= until:
-        raise ChallengeRefused("FederationChallengeOver", str(until))
+        raise Refused("FederationChallengeOver", str(until))
 
 
-def _locked(state: FederationState, round: int, group: int) -> Attempt:
+def locked_attempt(state: FederationState, round: int, group: int) -> Attempt:
     """The attempt of a round that is not forgotten whose set is locked."""
     if group != 0:
-        raise ChallengeRefused("FederationBadGroup", str(group))
+        raise Refused("FederationBadGroup", str(group))
     attempt = state.closed.get(round, state.current)
     if attempt is None or attempt.round != round or attempt.aggregate is None:
-        raise ChallengeRefused("FederationNoStatement")
+        raise Refused("FederationNoStatement")
     return attempt
 
 
-def _closed(state: FederationState, round: int, group: int) -> Attempt:
+def closed_attempt(state: FederationState, round: int, group: int) -> Attempt:
     """The attempt of a round that is closed, and so holds a result."""
-    attempt = _locked(state, round, group)
+    attempt = locked_attempt(state, round, group)
     if round not in state.closed:
-        raise ChallengeRefused("FederationNoStatement")
+        raise Refused("FederationNoStatement")
     return attempt
 
 

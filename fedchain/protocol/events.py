@@ -7,15 +7,27 @@ digest inside a CIDv0 and are turned back into text by the chain adapter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from .ids import Address, Bitmap, Cid, Digest, Index, Root
+from .pages import Page, Words
+
+
+class Motion(IntEnum):
+    """What members vote on; the numbers are those of the contract's enum."""
+
+    ADMIT = 0
+    REMOVE = 1
+    ABANDON = 2
+    REFUSE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the contract was deployed with, and nobody can change.
 
-    Windows are seconds. `model_size` is the number of float parameters (d). `threshold` is t, at least floor(n/2)+1.
+    Windows are seconds. `model_size` is the number of float parameters (d). `threshold` is the least t, at least
+    floor(n/2)+1 of the n founders; how many it takes in a round depends on how many stand (`threshold_of`).
     """
 
     charter_digest: Digest
@@ -30,12 +42,23 @@ class Terms:
     receipt_window_s: int
     aggregate_window_s: int
     challenge_window_s: int
+    close_window_s: int
     bond_wei: int
 
     @property
     def min_participants(self) -> int:
-        """The least |U| that may ever be opened: max(3, t+1) (P3)."""
+        """How many founders must enrol for a run to begin: max(3, t+1), by the least t."""
         return max(3, self.threshold + 1)
+
+    @property
+    def answer_window_s(self) -> int:
+        """How long a demanded page may take: an eighth of the challenge window, a second at least."""
+        return max(1, self.challenge_window_s // 8)
+
+    @property
+    def deposit_wei(self) -> int:
+        """What it costs to demand a page: a 32nd of the bond."""
+        return self.bond_wei // 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +72,7 @@ class FederationFounded:
 
 @dataclass(frozen=True, slots=True)
 class MemberEnrolled:
-    """A founder paid its bond and registered its X25519 key (32 bytes) and weight (its samples, capped)."""
+    """A member paid its bond and registered its X25519 key (32 bytes) and weight (its samples, capped)."""
 
     index: Index
     member: Address
@@ -140,7 +163,7 @@ class StopVoted:
 
 @dataclass(frozen=True, slots=True)
 class BondWithdrawn:
-    """A member took its bond back after the run and the challenge window."""
+    """A member took its bond back, less what its strikes cost."""
 
     index: Index
     amount_wei: int
@@ -186,7 +209,8 @@ class ResultRefuted:
 class MemberSlashed:
     """A member lost its bond: half burnt, half to whoever showed what it did in `round`. It may not speak again.
 
-    `rule` is 1 to 5: which of R1 to R5 it broke.
+    `rule` is 1 to 5: which of R1 to R5 it broke; 6: nobody showed a page of what it had stated; 7: its result was
+    refused by vote, and all of the bond is burnt.
     """
 
     index: Index
@@ -200,10 +224,101 @@ class MemberSlashed:
 
 @dataclass(frozen=True, slots=True)
 class RewardWithdrawn:
-    """A challenger took what it had earned."""
+    """An account took what its challenges, or its answers to demands, had earned."""
 
     account: Address
     amount_wei: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DutiesMissed:
+    """When a set was locked: who had posted no receipt, or let its turn to aggregate pass. One strike more for each."""
+
+    round: int
+    attempt: int
+    members: Bitmap
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MotionVoted:
+    """A member voted. `subject` (32 bytes) is an account, a member's index or a model's digest; zero for a set."""
+
+    motion: Motion
+    index: Index
+    round: int
+    attempt: int
+    subject: bytes
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAdmitted:
+    """By vote: this account may enrol now, at this index; the next free one if it never had any."""
+
+    index: Index
+    member: Address
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeaving:
+    """A member will not count any more when the next round begins: it left, or was removed by vote."""
+
+    index: Index
+    removed: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionKeyRotated:
+    """A member registered another X25519 key (32 bytes), which counts from the next round to begin."""
+
+    index: Index
+    encryption_key: bytes
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetAbandoned:
+    """By vote: a locked set was given up, and its round began again with the next attempt."""
+
+    round: int
+    attempt: int
+    group: int
+    participants: Bitmap
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageDemanded:
+    """Somebody demanded to see a page of what a member had stated, before `deadline` (seconds)."""
+
+    demand: Digest
+    demander: Address
+    deadline: int
+    page: Page
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageShown:
+    """Somebody showed a demanded page in time; the deposit is its."""
+
+    demand: Digest
+    account: Address
+    other: Root
+    words: Words
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemandClosed:
+    """A deadline passed. `silent`: the author answers for it, and what it stated falls."""
+
+    demand: Digest
+    silent: bool
     at: int
 
 
@@ -222,4 +337,13 @@ Event = (
     | ResultRefuted
     | MemberSlashed
     | RewardWithdrawn
+    | DutiesMissed
+    | MotionVoted
+    | MemberAdmitted
+    | MemberLeaving
+    | EncryptionKeyRotated
+    | SetAbandoned
+    | PageDemanded
+    | PageShown
+    | DemandClosed
 )

@@ -20,6 +20,7 @@ from ..errors import FedchainError
 from .commitment import update_commitment
 from .ids import Address, Bitmap, Digest, Index, Root, members_of, size_of
 from .merkle import depth_of, fold, hash_leaf, hash_leaves, root_of
+from .pages import LEAF_WORDS, Words
 from .scheme import (
     DELTA,
     ETA,
@@ -39,17 +40,10 @@ from .scheme import (
     public_polynomial,
 )
 from .signature import recover
+from .statements import OpeningStatement, statement_digest
 
-WORD_BYTES = 32
-LEAF_WORDS = LEAF_BYTES // WORD_BYTES
 NOBODY = Address("0x" + "00" * 20)
 NO_ROOT = Root(bytes(32))
-
-OPENING_TYPE = b"Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root)"
-DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-
-Words = tuple[bytes, ...]
-"""32 bytes each."""
 
 
 class BadEvidence(FedchainError):
@@ -129,21 +123,10 @@ class ChallengeResidue:
 
 
 @dataclass(frozen=True, slots=True)
-class OpeningStatement:
-    """What a shareholder signs off chain (EIP-712) when it opens a locked set."""
-
-    round: int
-    attempt: int
-    group: int
-    participants: Bitmap
-    root: Root
-
-
-@dataclass(frozen=True, slots=True)
 class ChallengeEquivocation:
     """R5. One member signed two openings of one (round, attempt, group) that differ in set or root.
 
-    A signature is r ‖ s ‖ v, 65 bytes.
+    Another CID alone is no conflict: it says where, not what. A signature is r ‖ s ‖ v, 65 bytes.
     """
 
     first: OpeningStatement
@@ -223,25 +206,11 @@ def judge_residue(place: Place, leaf: int, commits: Sequence[Line], proof: Seque
 def judge_equivocation(chain_id: int, federation: Address, challenge: ChallengeEquivocation) -> tuple[Address, bool]:
     """R5. Who signed both statements, and whether they contradict each other; nobody if it was not one account."""
     first, second = challenge.first, challenge.second
-    signer = _signer_of(opening_digest(chain_id, federation, first), challenge.first_signature)
-    if signer != _signer_of(opening_digest(chain_id, federation, second), challenge.second_signature):
+    signer = _signer_of(statement_digest(chain_id, federation, first), challenge.first_signature)
+    if signer != _signer_of(statement_digest(chain_id, federation, second), challenge.second_signature):
         return NOBODY, False
     same_place = (first.round, first.attempt, first.group) == (second.round, second.attempt, second.group)
     return signer, same_place and (first.participants, first.root) != (second.participants, second.root)
-
-
-def opening_digest(chain_id: int, federation: Address, said: OpeningStatement) -> Digest:
-    """The EIP-712 digest that a shareholder signs."""
-    domain = keccak(
-        keccak(DOMAIN_TYPE)
-        + keccak(b"fedchain")
-        + keccak(b"1")
-        + chain_id.to_bytes(32, "big")
-        + bytes.fromhex(federation[2:]).rjust(32, b"\0")
-    )
-    numbers = (said.round, said.attempt, said.group, said.participants)
-    struct = keccak(keccak(OPENING_TYPE) + b"".join(n.to_bytes(32, "big") for n in numbers) + said.root)
-    return Digest(keccak(b"\x19\x01" + domain + struct))
 
 
 def running_digest(before: Digest, index: int, word: bytes) -> Digest:

@@ -30,6 +30,7 @@ def disagreements(charter: Charter, terms: Terms, founders: Sequence[str]) -> It
         ("windows.receipt_s", charter.windows.receipt_s, terms.receipt_window_s),
         ("windows.aggregate_s", charter.windows.aggregate_s, terms.aggregate_window_s),
         ("windows.challenge_s", charter.windows.challenge_s, terms.challenge_window_s),
+        ("windows.close_s", charter.windows.close_s, terms.close_window_s),
         ("stake.bond_gwei × 10^9", charter.stake.bond_gwei * GWEI, terms.bond_wei),
     ):
         if agreed != deployed:

@@ -42,19 +42,15 @@ def depth_of(leaves: int) -> int:
 
 def root_of(leaf_hashes: Iterable[Hash]) -> Root:
     """The root of the tree over these leaf hashes."""
-    return Root(_levels(leaf_hashes)[-1][0])
+    return Root(levels_of(leaf_hashes)[-1][0])
 
 
 def prove(leaf_hashes: Iterable[Hash], index: int) -> tuple[Hash, ...]:
     """The siblings on the way from leaf `index` to the root, lowest first."""
-    levels = _levels(leaf_hashes)
+    levels = levels_of(leaf_hashes)
     if not 0 <= index < len(levels[0]):
         raise ValueError(f"the tree has no leaf {index}")
-    path = []
-    for height, level in enumerate(levels[:-1]):
-        sibling = (index >> height) ^ 1
-        path.append(level[sibling] if sibling < len(level) else _zero(height))
-    return tuple(path)
+    return path_from(levels, 0, index)
 
 
 def fold(leaf_hash: Hash, index: int, path: Sequence[Hash]) -> Root:
@@ -64,6 +60,18 @@ def fold(leaf_hash: Hash, index: int, path: Sequence[Hash]) -> Root:
         pair = sibling + node if index >> height & 1 else node + sibling
         node = hashlib.sha256(NODE_TAG + pair).digest()
     return Root(node)
+
+
+def node_at(levels: Sequence[Sequence[Hash]], height: int, position: int) -> Hash:
+    """A node of a tree (`levels_of`); past a level's end, of the padding."""
+    level = levels[height]
+    return level[position] if position < len(level) else _zero(height)
+
+
+def path_from(levels: Sequence[Sequence[Hash]], height: int, position: int) -> tuple[Hash, ...]:
+    """The siblings on the way from a node of a tree (`levels_of`) to the root, lowest first."""
+    ups = range(len(levels) - 1 - height)
+    return tuple(node_at(levels, height + up, (position >> up) ^ 1) for up in ups)
 
 
 def is_proof(root: Root, content: bytes, index: int, path: Sequence[Hash], leaves: int) -> bool:
@@ -76,8 +84,8 @@ def is_proof(root: Root, content: bytes, index: int, path: Sequence[Hash], leave
     )
 
 
-def _levels(leaf_hashes: Iterable[Hash]) -> list[list[Hash]]:
-    """All levels, leaves first, without the padding: beyond a level's end stands the zero subtree of that height."""
+def levels_of(leaf_hashes: Iterable[Hash]) -> list[list[Hash]]:
+    """All levels of a tree, leaves first, without the padding: beyond a level's end stands the zero subtree."""
     sha256 = hashlib.sha256
     level = list(leaf_hashes)
     depth = depth_of(len(level))

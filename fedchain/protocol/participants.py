@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import combinations
 from math import comb
 
@@ -18,30 +19,53 @@ def check_participants(state: FederationState, attempt: Attempt, participants: B
     """Raise a Fault unless U may be locked: the twin of `commitAggregate`'s requirements.
 
     1. |U| is at least max(3, t+1). 2. Every participant committed. 3. At least t receipts cover U. 4. U leaves out
-    nothing that every posted receipt holds to be whole.
+    nothing that must be in it. 5. No set that was given up on the same model is too close.
     """
-    terms = state.terms
+    threshold, least = attempt.threshold, attempt.min_participants
 
     def refuse(check: str, expected: str, got: str) -> Fault:
         return Fault(check, offender=offender, round=attempt.round, expected=expected, got=got)
 
-    if size_of(participants) < terms.min_participants:
-        raise refuse("participants: too few", f"at least {terms.min_participants}", str(size_of(participants)))
+    if size_of(participants) < least:
+        raise refuse("participants: too few", f"at least {least}", str(size_of(participants)))
     if not is_subset(participants, attempt.committed):
         raise refuse("participants: not committed", f"{attempt.committed:#b}", f"{participants:#b}")
-    if len(covering(attempt, participants)) < terms.threshold:
-        raise refuse(
-            "participants: not covered by receipts",
-            f"{terms.threshold} receipts",
-            str(len(covering(attempt, participants))),
-        )
-    agreed = agreed_whole(attempt)
+    covered = len(covering(attempt, participants))
+    if covered < threshold:
+        raise refuse("participants: not covered by receipts", f"{threshold} receipts", str(covered))
+    agreed = owed_a_place(state, attempt)
     if not is_subset(agreed, participants):
         raise refuse("participants: censored", f"at least {agreed:#b}", f"{participants:#b}")
+    close = too_close(state, attempt, participants)
+    if close is not None:
+        expected = f"{close:#b}, or more than {threshold} members apart from it"
+        raise refuse("participants: too close to a set that was given up", expected, f"{participants:#b}")
+
+
+def too_close(state: FederationState, attempt: Attempt, participants: int) -> Bitmap | None:
+    """A set that was given up on the same model, and from which U differs in some members, but no more than t.
+
+    A difference of two sums is a sum: t colluding members could read it. Who was slashed or removed does not count.
+    """
+    for given_up in state.abandoned.get(attempt.base_digest, ()):
+        if 0 < size_of((given_up ^ participants) & ~(state.slashed | state.removed)) <= attempt.threshold:
+            return given_up
+    return None
+
+
+def owed_a_place(state: FederationState, attempt: Attempt) -> Bitmap:
+    """The updates that nobody may leave out: those that every posted receipt holds to be whole.
+
+    Once a set was given up on this model, only those within the newest one: a set just beside it is too close to it.
+    """
+    agreed = agreed_whole(attempt)
+    for given_up in state.abandoned.get(attempt.base_digest, ())[-1:]:
+        agreed = Bitmap(agreed & given_up)
+    return agreed
 
 
 def agreed_whole(attempt: Attempt) -> Bitmap:
-    """The updates that every posted receipt holds to be whole: nobody may leave these out."""
+    """The updates that every posted receipt holds to be whole."""
     agreed = int(attempt.committed)
     for receipt in attempt.receipts.values():
         agreed &= receipt.whole
@@ -51,9 +75,10 @@ def agreed_whole(attempt: Attempt) -> Bitmap:
 def choose_participants(state: FederationState, attempt: Attempt) -> Bitmap | None:
     """The largest set that t receipts cover (ties: the smallest bitmap), or None if no set may be locked.
 
-    Exhaustive over sets of t receipts while those are few; beyond that, by the receipts that hold the most.
+    Exhaustive over sets of t receipts while those are few; beyond that, by the receipts that hold the most. After a set
+    was given up on this model, the part of each that lies within it is a candidate too: nobody outside has to be in U.
     """
-    t = state.terms.threshold
+    t = attempt.threshold
     receipts = [int(r.whole & attempt.committed) for _, r in sorted(attempt.receipts.items())]
     if len(receipts) < t:
         return None
@@ -62,13 +87,15 @@ def choose_participants(state: FederationState, attempt: Attempt) -> Bitmap | No
     else:
         widest = sorted(receipts, key=lambda r: -r.bit_count())
         groups = iter([tuple(widest[i : i + t]) for i in range(len(widest) - t + 1)])
-    best: int | None = None
-    for group in groups:
-        shared = group[0]
-        for receipt in group[1:]:
-            shared &= receipt
-        if best is None or (-shared.bit_count(), shared) < (-best.bit_count(), best):
-            best = shared
-    if best is None or size_of(best) < state.terms.min_participants:
-        return None
-    return Bitmap(best)
+    covered = {reduce(int.__and__, group) for group in groups}
+    for given_up in state.abandoned.get(attempt.base_digest, ())[-1:]:
+        covered |= {shared & given_up for shared in covered}
+    allowed = (shared for shared in covered if _may_be_locked(state, attempt, shared))
+    best = min(allowed, key=lambda participants: (-participants.bit_count(), participants), default=None)
+    return None if best is None else Bitmap(best)
+
+
+def _may_be_locked(state: FederationState, attempt: Attempt, covered: int) -> bool:
+    """Whether a set of committed updates that t receipts cover meets the other rules."""
+    large, whole = size_of(covered) >= attempt.min_participants, is_subset(owed_a_place(state, attempt), covered)
+    return large and whole and too_close(state, attempt, covered) is None

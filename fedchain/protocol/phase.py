@@ -1,6 +1,6 @@
 """Which phase a round is in: derived from counts, deadlines and the time, and stored nowhere (P1–P5).
 
-The twin of `phaseOf()` and its helpers in `contracts/Rounds.sol`: the same names, the same order, the same branches;
+The twin of `phaseOf()` and its helpers in `contracts/Phases.sol`: the same names, the same order, the same branches;
 a differential test holds the two together.
 """
 
@@ -32,7 +32,7 @@ def phase_of(state: FederationState, round: int, now: int) -> Phase:
         return Phase.ENROLLING
     if round < state.round:
         return Phase.CLOSED
-    if is_finished(state):
+    if is_finished(state, now):
         return Phase.FINISHED
     if round > state.round:
         return Phase.PENDING
@@ -40,7 +40,7 @@ def phase_of(state: FederationState, round: int, now: int) -> Phase:
     assert attempt is not None
     if attempt.aggregate is not None:
         # Once a set is locked, nobody counts who is there: slashing must not move a phase back.
-        if len(attempt.openings) < state.terms.threshold:
+        if len(attempt.openings) < attempt.threshold:
             return Phase.OPENING
         return Phase.CLOSING
     if training_end(state, attempt, now) is None:
@@ -50,54 +50,87 @@ def phase_of(state: FederationState, round: int, now: int) -> Phase:
     return Phase.AGGREGATING
 
 
-def is_finished(state: FederationState) -> bool:
-    """All rounds are closed, at least t members voted that the target is met, or too few are left to go on."""
-    all_closed, stopped = state.round > state.terms.rounds, size_of(state.stop_votes) >= state.terms.threshold
-    return all_closed or stopped or are_too_few(state)
+def is_finished(state: FederationState, now: int) -> bool:
+    """Whether the run has ended: see `finished_at`; False before it begins."""
+    return finished_at(state, now) is not None
+
+
+def finished_at(state: FederationState, now: int) -> int | None:
+    """When the run ended; None while it goes on, or has not begun.
+
+    With the last result; with the vote that made t; when too few were left; or when the current round had not closed
+    within the close window.
+    """
+    began = round_began_at(state, now)
+    if began is None:
+        return None
+    if state.round > state.terms.rounds:
+        return began
+    if size_of(state.stop_votes) >= state.threshold:
+        return state.last_vote_at
+    if are_too_few(state):
+        return max(began, state.last_slash_at)
+    overdue = began + state.terms.close_window_s
+    return overdue if now >= overdue else None
 
 
 def are_too_few(state: FederationState) -> bool:
     """Too few members are heard to lock a set, or, if one is locked, to open it or to close the round."""
-    if size_of(state.heard) >= state.terms.min_participants:
-        return False
     current = state.current
     if current is None or current.aggregate is None:
-        return True
-    return not state.heard or size_of(state.heard | bitmap_of(tuple(current.openings))) < state.terms.threshold
+        return size_of(state.heard) < state.min_participants
+    return not state.heard or size_of(state.heard | current.opened) < current.threshold
 
 
-def bond_free_at(state: FederationState, now: int) -> int | None:
-    """From when bonds may be taken back, and nothing can be challenged any more (P0.5); None while the run goes on.
+def challenges_end_at(state: FederationState, now: int) -> int | None:
+    """Until when statements may be challenged, and refuted sums restated (R1–R5); None while nobody can know."""
+    finished = finished_at(state, now)
+    return None if finished is None else extended(state, finished + state.terms.challenge_window_s)
 
-    A challenge window after the run's end, or after the enrolment deadline of a run that never began.
+
+def bond_free_at(state: FederationState, index: Index, now: int) -> int | None:
+    """From when on a member may take its bond back (P0.5); None while nobody can know.
+
+    A challenge window after the run's end, or after the member ceased to count; at once while it has not begun to
+    count. In a run that never began, a challenge window after the enrolment deadline.
     """
+    window = state.terms.challenge_window_s
     if start_of_run(state, now) is None:
-        return state.founded_at + state.terms.enrol_window_s + state.terms.challenge_window_s
-    return finished_at(state) + state.terms.challenge_window_s if is_finished(state) else None
+        return state.founded_at + state.terms.enrol_window_s + window
+    end = challenges_end_at(state, now)
+    if state.standing >> index & 1:
+        return end
+    if state.joining >> index & 1:
+        return 0  # it has stated nothing yet
+    gone = extended(state, state.left_at.get(index, 0) + window)
+    return gone if end is None else min(gone, end)
 
 
-def finished_at(state: FederationState) -> int:
-    """When the run ended, if it has: with the last result, the vote that made t, or when too few were left."""
-    begun = state.current.started_at if state.current is not None else 0
-    if state.round > state.terms.rounds:
-        return begun
-    if size_of(state.stop_votes) >= state.terms.threshold:
-        return state.last_vote_at
-    return max(begun, state.last_slash_at)
+def extended(state: FederationState, plain: int) -> int:
+    """A deadline of the challenge window, moved for demands that came late: by a quarter of the window at most."""
+    return max(plain, min(state.demands_until, plain + 2 * state.terms.answer_window_s))
 
 
 def start_of_run(state: FederationState, now: int) -> int | None:
     """When enrolment ended: all founders enrolled, or the window passed with enough of them; None before."""
+    if state.ran_at:
+        return state.ran_at
     deadline = state.founded_at + state.terms.enrol_window_s
+    # Until the first round is over those who stand are the founders that have enrolled.
     return _end(
-        len(state.members), len(state.founders), state.terms.min_participants, state.last_enrol_at, deadline, now
+        size_of(state.standing), len(state.founders), state.terms.min_participants, state.last_enrol_at, deadline, now
     )
+
+
+def round_began_at(state: FederationState, now: int) -> int | None:
+    """When the current round began, or was opened again; None before the run."""
+    return state.began_at or start_of_run(state, now)
 
 
 def training_end(state: FederationState, attempt: Attempt, now: int) -> int | None:
     """When training ended (P1): all members committed, or the deadline passed with at least max(3, t+1)."""
     deadline = attempt.started_at + state.terms.training_window_s
-    minimum = state.terms.min_participants
+    minimum = attempt.min_participants
     return _end(len(attempt.commits), size_of(attempt.standing), minimum, attempt.last_commit_at, deadline, now)
 
 
@@ -108,7 +141,7 @@ def receipts_end(state: FederationState, attempt: Attempt, now: int) -> int | No
         return None
     deadline = training + state.terms.receipt_window_s
     everyone = size_of(attempt.standing)
-    return _end(len(attempt.receipts), everyone, state.terms.threshold, attempt.last_receipt_at, deadline, now)
+    return _end(len(attempt.receipts), everyone, attempt.threshold, attempt.last_receipt_at, deadline, now)
 
 
 def live_attempt(state: FederationState, now: int) -> Attempt | None:
@@ -120,7 +153,8 @@ def live_attempt(state: FederationState, now: int) -> Attempt | None:
     start = start_of_run(state, now)
     if start is None:
         return None
-    attempt = state.current or first_attempt(state, start)
+    genesis = state.terms.genesis_digest, state.terms.genesis_cid
+    attempt = state.current or state.fresh_attempt(1, 0, start, genesis)
     if attempt.aggregate is not None:
         return attempt
     window = state.terms.training_window_s
@@ -133,18 +167,6 @@ def live_attempt(state: FederationState, now: int) -> Attempt | None:
         missed = (now - attempt.started_at) // window
         attempt = _renew(attempt, missed, attempt.started_at + missed * window)
     return attempt
-
-
-def first_attempt(state: FederationState, start: int) -> Attempt:
-    """The attempt that the run begins with, at `start`."""
-    return Attempt(
-        round=1,
-        attempt=0,
-        started_at=start,
-        standing=state.enrolled,
-        base_digest=state.terms.genesis_digest,
-        base_cid=state.terms.genesis_cid,
-    )
 
 
 def turn_of(state: FederationState, attempt: Attempt, now: int) -> int:
@@ -167,11 +189,22 @@ def aggregator_of(state: FederationState, attempt: Attempt, now: int) -> Index:
     return order[(attempt.round - 1 + attempt.attempt + turn_of(state, attempt, now)) % len(order)]
 
 
+def duties_missed(state: FederationState, attempt: Attempt, now: int) -> Bitmap:
+    """Who gets a strike when a set is locked at `now`: those who posted no receipt, and those who let their turn pass.
+
+    Not those who were slashed. Twin: in commitAggregate.
+    """
+    first, order = attempt.round - 1 + attempt.attempt, attempt.order
+    passed = bitmap_of([order[(first + turn) % len(order)] for turn in range(turn_of(state, attempt, now))])
+    silent = attempt.standing & ~bitmap_of(tuple(attempt.receipts))
+    return Bitmap((silent | passed) & ~state.slashed)
+
+
 def _end(count: int, everyone: int, enough: int, last_at: int, deadline: int, now: int) -> int | None:
     """When a window ended: at the last statement if everyone spoke; else at the deadline, or at the statement after it
     that made the number sufficient; None while it runs."""
     if count == everyone:
-        return last_at
+        return last_at or None  # None where nobody counts, and so nobody spoke
     if count < enough or now < deadline:
         return None
     return max(deadline, last_at)
@@ -189,6 +222,8 @@ def _renew(attempt: Attempt, later: int, started_at: int) -> Attempt:
         attempt=attempt.attempt + later,
         started_at=started_at,
         standing=attempt.standing,
+        threshold=attempt.threshold,
+        members=attempt.members,
         base_digest=attempt.base_digest,
         base_cid=attempt.base_cid,
     )

@@ -24,6 +24,7 @@ from fedchain.protocol.arithmetic import (
 from fedchain.protocol.charter import Update
 from fedchain.protocol.events import FederationFounded, MemberEnrolled, Terms
 from fedchain.protocol.ids import MAX_MEMBERS, Address, Cid, Digest, Index
+from fedchain.protocol.phase import live_attempt
 from fedchain.protocol.seeds import seed_for
 from fedchain.protocol.transition import apply, founded
 
@@ -234,13 +235,15 @@ def test_seeds_differ_in_every_part_and_repeat_with_the_same() -> None:
 def test_a_weight_above_the_cap_counts_as_the_cap_and_shrinks_nobody() -> None:
     """Nobody can see a sample count, so a member that registers 2^32 - 1 must gain nothing and cost nothing."""
     members = {
-        Index(i): MemberEnrolled(Index(i), Address(f"0x{i:040x}"), bytes(32), weight, 0)
+        Index(i): MemberEnrolled(Index(i), Address(f"0x{i:040x}"), bytes(32), weight, 1)
         for i, weight in enumerate((100, 300, 2**32 - 1))
     }
     zero = Digest(bytes(32))
-    terms = Terms(zero, Cid("Qm"), zero, Cid("Qm"), 10, 3, 2, 10, 10, 10, 10, 0, 0)
+    terms = Terms(zero, Cid("Qm"), zero, Cid("Qm"), 10, 3, 2, 10, 10, 10, 10, 1, 10, 0)
     state = founded(FederationFounded(terms, tuple(m.member for m in members.values()), 0))
     for member in members.values():
         state = apply(state, member)
-    assert counted_weights(state, Update(weight_cap=400)) == {0: 100, 1: 300, 2: 400}
-    assert counted_weights(state, Update())[Index(2)] == 2**32 - 1
+    attempt = live_attempt(state, 1)
+    assert attempt is not None
+    assert counted_weights(attempt, Update(weight_cap=400)) == {0: 100, 1: 300, 2: 400}
+    assert counted_weights(attempt, Update())[Index(2)] == 2**32 - 1

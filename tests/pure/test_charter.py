@@ -53,7 +53,7 @@ def test_the_canonical_form_is_pinned() -> None:
         b'"task":"task.py"},"run":{"rounds":10,"seed":1,"target":null},"stake":{"bond_gwei":10000000},'
         b'"storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'","update":{"bits":16,'
         b'"clip_norm":0.0,"clip_value":0.25,"weight_cap":0},"version":1,"windows":{"aggregate_s":600,'
-        b'"challenge_s":86400,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'
+        b'"challenge_s":86400,"close_s":2592000,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'
     )
     assert CHARTER.digest() == hashlib.sha256(CHARTER.canonical()).digest()
 

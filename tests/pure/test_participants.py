@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedchain.errors import Fault
-from fedchain.protocol.events import FederationFounded, ReceiptPosted, Terms, UpdateCommitted
+from fedchain.protocol.events import FederationFounded, MemberEnrolled, ReceiptPosted, Terms, UpdateCommitted
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index
 from fedchain.protocol.participants import agreed_whole, check_participants, choose_participants
 from fedchain.protocol.state import Attempt, FederationState
@@ -20,13 +20,14 @@ ZERO, CID = Digest(bytes(32)), Cid("Qm")
 
 
 def setting(n: int, t: int, receipts: dict[int, int], committed: int | None = None) -> tuple[FederationState, Attempt]:
-    terms = Terms(ZERO, CID, ZERO, CID, 10, 3, t, 10, 10, 10, 10, 0, 0)
+    terms = Terms(ZERO, CID, ZERO, CID, 10, 3, t, 10, 10, 10, 10, 1, 10**10, 0)
     state = fold([FederationFounded(terms, tuple(Address(f"0x{i:040x}") for i in range(n)), at=0)])
     committed = (1 << n) - 1 if committed is None else committed
     commits = {Index(i): UpdateCommitted(1, 0, Index(i), ZERO, CID, CID, 1) for i in range(n) if committed >> i & 1}
     posted = {Index(i): ReceiptPosted(1, 0, Index(i), Bitmap(w), 2) for i, w in receipts.items()}
+    everyone, members = Bitmap((1 << n) - 1), MappingProxyType[Index, MemberEnrolled]({})
     attempt = Attempt(
-        1, 0, 0, Bitmap((1 << n) - 1), ZERO, CID, commits=MappingProxyType(commits), receipts=MappingProxyType(posted)
+        1, 0, 0, everyone, t, members, ZERO, CID, commits=MappingProxyType(commits), receipts=MappingProxyType(posted)
     )
     return replace(state, current=attempt), attempt
 

@@ -28,7 +28,7 @@ CID = Cid("Qm")
 
 
 def federation(n: int = N, rounds: int = 3) -> FederationState:
-    terms = Terms(ZERO, CID, ZERO, CID, 10, rounds, T, ENROL, TRAINING, RECEIPT, AGGREGATE, 0, 0)
+    terms = Terms(ZERO, CID, ZERO, CID, 10, rounds, T, ENROL, TRAINING, RECEIPT, AGGREGATE, 1, 10**10, 0)
     return fold([FederationFounded(terms, tuple(Address(f"0x{i:040x}") for i in range(n)), at=0)])
 
 

@@ -17,7 +17,7 @@ from fedchain.errors import TransactionFailed
 from fedchain.protocol.actions import CommitUpdate, WithdrawReward
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
-from fedchain.protocol.disputes import ChallengeRefused, judge
+from fedchain.protocol.disputes import Refused, judge
 from fedchain.protocol.evidence import ChallengeEquivocation, OpeningStatement, opening_digest
 from fedchain.protocol.ids import Bitmap, Digest, Index, Root
 from fedchain.protocol.merkle import root_of
@@ -99,7 +99,7 @@ def test_an_honest_upload_yields_no_evidence_and_forged_evidence_is_refused_by_b
     assert committed.evidence(Index(0)) is None
     committed.uploads[Index(0)] = committed.uploads[LIAR]
     forged = committed.evidence(Index(0))
-    with pytest.raises(ChallengeRefused) as here:
+    with pytest.raises(Refused) as here:
         committed.judged(forged)
     with pytest.raises(TransactionFailed) as there:
         committed.senders[2].submit("challenge", forged)
@@ -110,7 +110,7 @@ def test_two_openings_of_one_place_cost_their_signer_the_bond(committed: Committ
     first, second = (opening_signed(committed, LIAR, word * 32) for word in (b"a", b"b"))
     honest = ChallengeEquivocation(*first, *first)
     for refused in (honest, ChallengeEquivocation(*first, *opening_signed(committed, 0, b"b" * 32))):
-        with pytest.raises(ChallengeRefused) as here:
+        with pytest.raises(Refused) as here:
             committed.judged(refused)
         with pytest.raises(TransactionFailed) as there:
             committed.senders[2].submit(f"challenge {here.value.error_name}", refused)
@@ -119,7 +119,7 @@ def test_two_openings_of_one_place_cost_their_signer_the_bond(committed: Committ
     assert committed.judged(challenge) == LIAR
     committed.senders[2].submit("challenge", challenge)
     assert committed.reader.refresh().slashed == 1 << LIAR
-    with pytest.raises(ChallengeRefused, match="AlreadySlashed"):
+    with pytest.raises(Refused, match="AlreadySlashed"):
         committed.judged(challenge)
 
 

@@ -13,19 +13,26 @@ import pytest
 from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
 
-from fedchain.chain.artifacts import load_artifact
+from fedchain.chain.artifacts import COUNCIL, load_artifact
 from fedchain.chain.logs import abi_type, signature
 from fedchain.protocol import evidence as ev
+from fedchain.protocol.cid import digest_of_cid
 
-FUNCTIONS = {"R1": "aggregate", "R2": "keySum", "R3": "result", "R4": "residue", "R5": "equivocation"}
+FUNCTIONS = {
+    "R1": "judgeAggregate",
+    "R2": "judgeKeySum",
+    "R3": "judgeResult",
+    "R4": "judgeResidue",
+    "R5": "judgeEquivocation",
+}
 CALLS_AT_ONCE = 50
 
 
 class ChainJudge:
-    """Judge.sol on an anvil, asked by eth_call."""
+    """Judge.sol, as the council holds it, on an anvil, asked by eth_call."""
 
     def __init__(self, chain: Any) -> None:
-        artifact = load_artifact("Judge")
+        artifact = load_artifact(COUNCIL)
         self._chain = chain
         self._functions = {e["name"]: e for e in artifact.abi if e["type"] == "function"}
         creation = {"from": chain.accounts[0], "data": "0x" + artifact.bytecode.hex(), "gas": hex(8_000_000)}
@@ -64,7 +71,8 @@ def words(case: Any) -> tuple[Any, ...]:
     """A case's arguments in the ABI's order."""
     if case.rule == "R5":
         _, federation, challenge = case.arguments
-        said = [(s.round, s.attempt, s.group, s.participants, s.root) for s in (challenge.first, challenge.second)]
+        both = challenge.first, challenge.second
+        said = [(s.round, s.attempt, s.group, s.participants, s.root, digest_of_cid(s.cid)) for s in both]
         return federation, said[0], challenge.first_signature, said[1], challenge.second_signature
     *before, lines, proofs = case.arguments
     listed = [(line.index, line.word) for line in lines]
