@@ -43,6 +43,7 @@ def some_terms(**changes: Any) -> Terms:
         "receipt_window_s": 3600,
         "aggregate_window_s": 3600,
         "challenge_window_s": 3600,
+        "close_window_s": 10**9,
         "bond_wei": BOND_WEI,
     }
     return Terms(**(entries | changes))

@@ -9,7 +9,6 @@ import pytest
 from coincurve import PrivateKey
 
 from fedchain.chain.reader import Reader
-from fedchain.cli.operate import rewards_of
 from fedchain.crypto import CommittedUpload, RoundContext, deal, prove_residue
 from fedchain.crypto.aggregate import leaf_hashes
 from fedchain.crypto.packing import unpack_residues
@@ -18,10 +17,11 @@ from fedchain.protocol.actions import CommitUpdate, WithdrawReward
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
 from fedchain.protocol.disputes import Refused, judge
-from fedchain.protocol.evidence import ChallengeEquivocation, OpeningStatement, opening_digest
+from fedchain.protocol.evidence import ChallengeEquivocation
 from fedchain.protocol.ids import Bitmap, Digest, Index, Root
 from fedchain.protocol.merkle import root_of
 from fedchain.protocol.phase import Phase, phase_of
+from fedchain.protocol.statements import OpeningStatement, statement_digest
 
 LIAR = Index(1)
 
@@ -70,8 +70,8 @@ def committed(federation: Any) -> Committed:
 
 
 def opening_signed(committed: Committed, member: int, root: bytes) -> tuple[OpeningStatement, bytes]:
-    said = OpeningStatement(1, 0, 0, Bitmap(0b111), Root(root))
-    digest = opening_digest(committed.reader.chain_id, committed.reader.contract, said)
+    said = OpeningStatement(1, 0, 0, Bitmap(0b111), Root(root), cid_of(root))
+    digest = statement_digest(committed.reader.chain_id, committed.reader.contract, said)
     signature = PrivateKey(committed.federation.key(member)).sign_recoverable(digest, hasher=None)
     return said, signature[:64] + bytes((27 + signature[64],))
 
@@ -87,10 +87,9 @@ def test_a_malformed_residue_costs_its_dealer_the_bond(committed: Committed) -> 
     event = committed.reader.log()[-1].event
     assert (event.index, event.challenger, event.round, event.rule) == (LIAR, watch.address, 1, 4)  # type: ignore[union-attr]
     assert (event.burnt_wei, event.reward_wei) == (bond - bond // 2, bond // 2)  # type: ignore[union-attr]
-    assert rewards_of(committed.reader.log(), watch.address) == bond // 2
+    assert state.rewards == {watch.address: bond // 2}
     watch.submit("reward", WithdrawReward())
-    committed.reader.refresh()
-    assert rewards_of(committed.reader.log(), watch.address) == 0
+    assert not committed.reader.refresh().rewards
     # Two of three are left, and three are the least that may be summed: the run is over, and bonds will be free.
     assert phase_of(committed.reader.refresh(), 1, committed.reader.now()) is Phase.FINISHED
 

@@ -13,7 +13,7 @@ import pytest
 
 from fedchain.chain.artifacts import load_artifact
 from fedchain.chain.deploy import deploy
-from fedchain.chain.deployment import creation_code, judge_of, read_deployment, verify, write_deployment
+from fedchain.chain.deployment import council_of, creation_code, read_deployment, verify, write_deployment
 from fedchain.chain.reader import Reader
 from fedchain.errors import ChainMismatch, ChainUnreachable, TransactionFailed, UsageError
 from fedchain.protocol.ids import Address
@@ -68,6 +68,8 @@ class TestRefusals:
             ({"threshold": 1}, "the threshold must be 2 to 2, not 1"),
             ({"model_size": 0}, "modelSize is zero"),
             ({"training_window_s": 0}, "trainingWindow is zero"),
+            ({"challenge_window_s": 0}, "challengeWindow is zero"),
+            ({"close_window_s": 0}, "closeWindow is zero"),
         ],
     )
     def test_terms_that_the_contract_refuses(self, chain: Any, terms: Any, changes: Any, words: str) -> None:
@@ -93,12 +95,12 @@ class TestVerify:
         with pytest.raises(ChainMismatch, match="is not the committed build"):
             verify(federation.reader())
 
-    def test_a_judge_with_other_code_is_not_trusted(self, federation: Any) -> None:
-        judge = judge_of(federation.deployment.address)
-        code = bytearray(federation.reader().code_at(address=judge))
+    def test_a_council_with_other_code_is_not_trusted(self, federation: Any) -> None:
+        council = council_of(federation.deployment.address)
+        code = bytearray(federation.reader().code_at(address=council))
         code[len(code) // 2] ^= 1
-        federation.anvil.rpc("anvil_setCode", judge, "0x" + code.hex())
-        with pytest.raises(ChainMismatch, match=f"judge, at {judge}, is not the committed build"):
+        federation.anvil.rpc("anvil_setCode", council, "0x" + code.hex())
+        with pytest.raises(ChainMismatch, match=f"council, at {council}, is not the committed build"):
             verify(federation.reader())
 
     def test_no_code_is_said_so(self, chain: Any) -> None:

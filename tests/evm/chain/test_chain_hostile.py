@@ -63,14 +63,18 @@ def _set(place: int, **entries: Any) -> Callable[[Any], None]:
         pytest.param(lambda logs: logs[COMMITTED]["topics"].pop(), "malformed UpdateCommitted", id="topic-missing"),
         pytest.param(_topic(COMMITTED, 2, 256), "malformed UpdateCommitted", id="index-padding"),
         pytest.param(_topic(COMMITTED, 2, 200), "impossible UpdateCommitted: member 200", id="index-beyond-64"),
-        pytest.param(_topic(COMMITTED, 2, 5), "speaks of member 5, of 3", id="index-beyond-founders"),
+        pytest.param(
+            _topic(COMMITTED, 2, 5),
+            "a UpdateCommitted of member 5 that the contract would have refused",
+            id="index-beyond-founders",
+        ),
         pytest.param(_topic(COMMITTED, 1, 2), "round 2 attempt 0, which was not under way", id="round"),
         pytest.param(_data(COMMITTED, lambda d: d[:-2]), "malformed UpdateCommitted", id="data-short"),
         pytest.param(_data(COMMITTED, lambda d: d + "00" * 32), "malformed UpdateCommitted", id="data-long"),
         pytest.param(_data(COMMITTED, lambda d: "0xff" + d[4:]), "malformed UpdateCommitted", id="attempt-padding"),
         pytest.param(_data(0, lambda d: d + "00" * 8000), "malformed FederationFounded", id="founding-long"),
         pytest.param(
-            _data(0, lambda d: d[: 2 + 64 * 14] + "f" * 64 + d[2 + 64 * 15 :]),
+            _data(0, lambda d: d[: 2 + 64 * 15] + "f" * 64 + d[2 + 64 * 16 :]),
             "malformed FederationFounded",
             id="founders-without-end",
         ),
@@ -89,11 +93,19 @@ def _set(place: int, **entries: Any) -> Callable[[Any], None]:
             "impossible MemberEnrolled: a weight of zero",
             id="weight-zero",
         ),
-        pytest.param(_again(ENROLLED), "a MemberEnrolled that the contract would have refused", id="enrolled-twice"),
-        pytest.param(_topic(ENROLLED, 2, 0xABC), "in another founder's place", id="member-address"),
+        pytest.param(
+            _again(ENROLLED), "a MemberEnrolled of .* that the contract would have refused", id="enrolled-twice"
+        ),
+        pytest.param(
+            _topic(ENROLLED, 2, 0xABC),
+            "a MemberEnrolled of .* that the contract would have refused",
+            id="member-address",
+        ),
         pytest.param(lambda logs: logs.pop(0), "does not begin with FederationFounded", id="founding-missing"),
         pytest.param(
-            lambda logs: logs.pop(ENROLLED), "a UpdateCommitted that the contract would have refused", id="not-enrolled"
+            lambda logs: logs.pop(ENROLLED),
+            "a UpdateCommitted of member 0 that the contract would have refused",
+            id="not-enrolled",
         ),
         pytest.param(lambda logs: logs.clear(), "never said FederationFounded", id="no-logs"),
     ],

@@ -52,7 +52,7 @@ def test_every_action_is_understood_by_the_contract(federation: Any, commit: Any
     members[2].submit("result/1/0/0", result)
     assert phase_of(reader.refresh(), 2, reader.now()) is Phase.TRAINING
     for member in members[:2]:
-        member.submit("stop/2", VoteToStop(2))
+        member.submit("stop/2", VoteToStop(2, Digest(b"\x05" * 32)))
 
     state = reader.refresh()
 
@@ -68,7 +68,7 @@ def test_every_action_is_understood_by_the_contract(federation: Any, commit: Any
     federation.anvil.rpc("evm_increaseTime", 4000)
     federation.anvil.rpc("evm_mine")
     members[1].submit("withdraw", WithdrawBond())
-    assert reader.refresh().withdrawn == 0b010
+    assert reader.refresh().bonded == 0b101
 
 
 class TestADutyMakesOneStatement:
@@ -167,7 +167,7 @@ class TestNonces:
         def work(name: int) -> None:
             for i in range(5):
                 try:
-                    sender.submit(f"{name}/{i}", VoteToStop(9))
+                    sender.submit(f"{name}/{i}", VoteToStop(9, Digest(bytes(32))))
                 except TransactionFailed as failed:
                     refused.append(failed.error_name)
 
@@ -523,7 +523,7 @@ class TestAFeeThatIsTooLow:
 
         def vote() -> None:
             try:
-                stuck.sender(1, stuck.stuck, mine_timeout_s=4.0).submit("stop/1", VoteToStop(1))
+                stuck.sender(1, stuck.stuck, mine_timeout_s=4.0).submit("stop/1", VoteToStop(1, Digest(bytes(32))))
             except TransactionFailed as failed:
                 refused.append(failed.error_name)
 

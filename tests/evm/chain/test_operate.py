@@ -16,6 +16,7 @@ from fedchain.cli.main import main
 from fedchain.cli.status import in_time
 from fedchain.protocol.actions import VoteToStop
 from fedchain.protocol.disputes import basis_of, commitments_digest
+from fedchain.protocol.ids import Digest
 
 PASSWORD = "correct horse"
 
@@ -107,7 +108,7 @@ class TestStatus:
 
         out = cli("status", *where)[1]
 
-        assert "round 1 of 3 · training · 0 closed · 3 of 3 enrolled · threshold 2" in out
+        assert "round 1 of 3 · training · 0 closed · 3 of 3 members count · threshold 2" in out
         assert "waits for 2 members to commit an update; time left" in out
         rows = [line.split() for line in out.splitlines() if line[:1].isdigit() and line[1] == " "]
         assert [row[2:] for row in rows] == [["1"], ["2", "yes"], ["3"]]
@@ -149,7 +150,7 @@ class TestStatus:
             looks.append(method)
             if len(looks) == 7:
                 for member in members[:2]:
-                    member.submit("stop", VoteToStop(2))
+                    member.submit("stop", VoteToStop(2, Digest(root)))
             down = {"id": answer["id"], "error": {"code": -32000, "message": "restarting"}}
             return down if 3 <= len(looks) <= 4 else answer
 
