@@ -77,6 +77,7 @@ abstract contract Rounds is Members {
             uint8 index = _signerOf(domain, digest, line.signature);
             if (received & _bit(index) == 0) received = _receive(said, live, round, index, line.whole, received);
         }
+        if (received == said.received) return; // nothing was said: the time of the last receipt stays
         said.received = received;
         said.lastReceiptAt = uint40(block.timestamp);
     }

@@ -18,8 +18,17 @@ NEVER = 2**256 - 1
 
 Found = Callable[..., Any]
 Refuses = Callable[..., Any]
-# Provoked by real rounds, in disputes/; each is named there.
-IN_DISPUTES = {"FederationHonest", "FederationBadEvidence"}
+# Provoked by rounds with real numbers: in which folder. Each is named there, with its arguments.
+ELSEWHERE = {
+    "FederationHonest": "disputes",
+    "FederationBadEvidence": "disputes",
+    "FederationTooClose": "votes",
+    "FederationWrongDeposit": "demands",
+    "FederationAlreadyDemanded": "demands",
+    "FederationNoDemand": "demands",
+    "FederationDemandOpen": "demands",
+    "FederationDemandOver": "demands",
+}
 PROVOKED: dict[str, Callable[[Found, Refuses], None]] = {}
 
 
@@ -33,18 +42,17 @@ def provokes(error: str) -> Callable[[Callable[[Found, Refuses], None]], Callabl
 
 
 @pytest.mark.parametrize(
-    "error", sorted({e["name"] for e in load_artifact().abi if e["type"] == "error"} - IN_DISPUTES)
+    "error", sorted({e["name"] for e in load_artifact().abi if e["type"] == "error"} - set(ELSEWHERE))
 )
 def test_this_error_is_provoked(error: str, found: Found, refuses: Refuses) -> None:
     PROVOKED[error](found, refuses)
 
 
 def test_the_errors_of_the_abi_are_the_errors_provoked() -> None:
-    assert {e["name"] for e in load_artifact().abi if e["type"] == "error"} == set(PROVOKED) | IN_DISPUTES
-    disputes = "".join(
-        path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "disputes").glob("test_*.py")
-    )
-    assert not {error for error in IN_DISPUTES if f'refuses("{error}"' not in disputes}
+    assert {e["name"] for e in load_artifact().abi if e["type"] == "error"} == set(PROVOKED) | set(ELSEWHERE)
+    for error, folder in ELSEWHERE.items():
+        files = (Path(__file__).parent / folder).glob("test_*.py")
+        assert any(f'refuses("{error}"' in path.read_text(encoding="utf-8") for path in files), error
 
 
 def addresses(count: int) -> list[str]:
@@ -121,12 +129,19 @@ def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Ref
             ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE)),
             ("voteToStop", (1, ONE)),
             ("restateAggregate", (1, 0, 31, ONE, ONE, ONE)),
+            ("resign", ()),
+            ("rotateKey", (ONE,)),
+            ("voteToAdmit", (stranger,)),
+            ("voteToRemove", (0,)),
+            ("voteToAbandon", (1, 0)),
+            ("voteToRefuse", (1, ONE)),
         ):
             with refuses("FederationNotMember", speaker.lower()):
                 federation.send(speaker, name, *arguments)
-    for signer in (6, 4):  # whose bond is it? nobody's
-        with refuses("FederationNotMember", federation.chain.accounts[signer].lower()):
-            federation.send(stranger, "challengeEquivocation", *conflict(federation, signer))
+    with refuses("FederationNotMember", stranger.lower()):
+        federation.send(stranger, "challengeEquivocation", *conflict(federation, 6))
+    with refuses("FederationAlreadySlashed", 4):  # it has no bond here
+        federation.send(stranger, "challengeEquivocation", *conflict(federation, 4))
 
 
 @provokes("FederationAlreadyEnrolled")
@@ -194,9 +209,6 @@ def a_statement_comes_in_another_phase(found: Found, refuses: Refuses) -> None:
         federation.open(member)
     refused_but("publishOpening", "commitResult", phase=OPENING + 1)
     federation.close(0)
-    federation.all_commit(2)
-    with refuses("FederationWrongPhase", RECEIPTS):
-        federation.stop(0, 2)
 
 
 @provokes("FederationWrongRound")
@@ -431,6 +443,9 @@ def a_statement_rests_on_something_else(found: Found, refuses: Refuses) -> None:
         with refuses("FederationOtherBasis", current):
             federation.send(0, "commitResult", 1, 0, 0, 7, other, ONE, ONE, ONE, ONE, ONE)
     federation.send(0, "commitResult", 1, 0, 0, 7, current, ONE, ONE, ONE, ONE, ONE)
+    for other in (ZERO, current, federation.terms["genesisDigest"]):
+        with refuses("FederationOtherBasis", ONE):
+            federation.send(0, "voteToStop", 2, other)
 
 
 @provokes("FederationSlashed")
@@ -540,3 +555,41 @@ def a_member_cannot_take_its_bond(found: Found, refuses: Refuses) -> None:
         federation.send(3, "withdrawBond")
     federation.send(2, "withdrawBond")
     assert federation.call("bonded") == 0b11011
+
+
+# Members who come and go; votes/ has the rest.
+
+
+@provokes("FederationNotAdmitted")
+def a_founder_enrols_after_the_beginning(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    for member in range(4):
+        federation.enrol(member)
+    with refuses("FederationNotAdmitted"):
+        federation.enrol(4, at=federation.founded_at + 1000)
+
+
+@provokes("FederationAlreadyLeaving")
+def a_member_resigns_twice(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    federation.send(3, "resign")
+    with refuses("FederationAlreadyLeaving"):
+        federation.send(3, "resign")
+
+
+@provokes("FederationBadSubject")
+def there_is_nothing_to_vote_on(found: Found, refuses: Refuses) -> None:
+    federation = found(5).all_enrol()
+    with refuses("FederationBadSubject"):
+        federation.send(3, "voteToAdmit", federation.founders[2])
+    with refuses("FederationBadSubject"):
+        federation.send(3, "voteToRemove", 5)
+
+
+@provokes("FederationNoPayment")
+def money_comes_with_nothing_else(found: Found, refuses: Refuses) -> None:
+    federation = found(5)
+    with refuses("FederationNoPayment"):
+        federation.transact(federation.founders[0], "0x", federation.address, value=1)
+    with refuses("FederationNoPayment"):
+        federation.transact(federation.founders[0], "0x", federation.address)

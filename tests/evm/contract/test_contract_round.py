@@ -9,6 +9,9 @@ import pytest
 from eth_abi import encode
 from web3 import Web3
 
+from fedchain.chain.artifacts import load_artifact
+from fedchain.chain.logs import signature
+
 ENROLLING, TRAINING, RECEIPTS, AGGREGATING, OPENING, CLOSING, CLOSED, PENDING, FINISHED = range(9)
 ONE = b"\x01" * 32
 
@@ -251,9 +254,39 @@ def test_votes_outlive_a_void_attempt_but_not_the_round(found: Found, refuses: R
     assert federation.call("phaseOf", 3) == TRAINING
 
 
-@pytest.mark.parametrize("name", ["receive", "fallback"])
-def test_the_contract_takes_no_coin_but_bonds(found: Found, name: str) -> None:
+def test_a_vote_to_stop_is_cast_in_every_phase_of_a_round(found: Found) -> None:
+    federation = found(7, threshold=6, rounds=9).all_enrol().finish_round()
+    federation.stop(0, 2)
+    federation.all_commit(2)
+    federation.stop(1, 2)
+    federation.all_post(2)
+    federation.stop(2, 2)
+    federation.lock(2)
+    federation.stop(3, 2)
+    for member in range(6):
+        federation.open(member, 2)
+    federation.stop(4, 2)
+    assert federation.call("phaseOf", 2) == CLOSING
+    federation.stop(5, 2)
+    assert federation.call("phaseOf", 2) == FINISHED
+    assert federation.call("finishedAt") == federation.chain.now
+
+
+PAID = {"enrol", "demandPage"}
+
+
+def test_the_contract_takes_no_coin_but_bonds_and_deposits(found: Found, refuses: Refuses) -> None:
     federation = found(5)
-    data = "0x" if name == "receive" else "0xdeadbeef"
-    with pytest.raises(Exception, match="revert"):
-        federation.transact(federation.founders[0], data, federation.address, value=1)
+    sender, code = federation.founders[0], load_artifact()
+    with refuses("FederationNoPayment"):
+        federation.transact(sender, "0x", federation.address, value=1)
+    for data in ("0xdeadbeef", "0xde"):
+        with pytest.raises(federation.chain.Error, match="revert"):
+            federation.transact(sender, data, federation.address, value=1)
+    payable = {e["name"] for e in code.abi if e["type"] == "function" and e["stateMutability"] == "payable"}
+    assert payable == PAID
+    for entry in code.abi:
+        if entry["type"] == "function" and entry["name"] not in PAID:
+            selector = Web3.keccak(text=signature(entry))[:4]
+            with pytest.raises(federation.chain.Error, match="revert"):  # before its arguments are read
+                federation.transact(sender, "0x" + (selector + bytes(2048)).hex(), federation.address, value=1)
