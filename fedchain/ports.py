@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -109,6 +109,23 @@ class TransactionJournal(Protocol):
 
         A promised transaction that never reached the chain leaves a gap that holds back every later one.
         """
+        ...
+
+
+class EncryptionKeys(Protocol):
+    """A member's X25519 keys: what was sealed to one of them can be opened until it is erased."""
+
+    @property
+    def publics(self) -> tuple[bytes, ...]:
+        """Every public key (32 bytes) whose private key is here, oldest first."""
+        ...
+
+    def private_of(self, public: bytes) -> bytes | None:
+        """The private key (32 bytes) to a public one; None where it is not here, or not any more."""
+        ...
+
+    def erase_except(self, needed: Collection[bytes]) -> tuple[bytes, ...]:
+        """Erase every key but these and the newest, for ever; gives the public keys of those erased."""
         ...
 
 

@@ -2,14 +2,17 @@
 
 Both are sealed with one password: the keystore by scrypt (the Ethereum keystore format, version 3), the X25519 key by
 Argon2id and XSalsa20-Poly1305 (PyNaCl's SecretBox). Nothing secret ever touches a disk in the clear, and no file is
-ever overwritten: a key that is lost cannot be made again.
+ever overwritten: a key that is lost cannot be made again. A member that rotates its X25519 key has several for a while,
+a file each (`KeyRing`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +55,20 @@ class PublicIdentity:
     encryption_public: bytes
 
 
-def encryption_file(keystore: Path) -> Path:
-    """Where the X25519 key of a keystore lies: beside it, `alice.json` and `alice.x25519.json`."""
-    return keystore.with_name(keystore.name.removesuffix(".json") + ".x25519.json")
+def encryption_file(keystore: Path, number: int = 1) -> Path:
+    """Where an X25519 key of `ada.json` lies: beside it in `ada.x25519.json`, the next in `ada.x25519.2.json`."""
+    suffix = ".x25519.json" if number == 1 else f".x25519.{number}.json"
+    return keystore.with_name(keystore.name.removesuffix(".json") + suffix)
+
+
+def encryption_files(keystore: Path) -> dict[int, Path]:
+    """The X25519 keys of a keystore that are there, by number: the highest is the newest."""
+    stem = re.escape(keystore.name.removesuffix(".json"))
+    pattern = re.compile(rf"{stem}\.x25519(?:\.([2-9]|[1-9][0-9]{{1,8}}))?\.json")
+    found = {
+        int(match[1] or 1): file for file in keystore.parent.glob("*.json") if (match := pattern.fullmatch(file.name))
+    }
+    return dict(sorted(found.items()))
 
 
 def new_identity(keystore: Path, password: str, fast: bool = False) -> Identity:
@@ -82,14 +96,14 @@ def new_identity(keystore: Path, password: str, fast: bool = False) -> Identity:
     store = Account.encrypt(identity.account_private, password, kdf="scrypt", iterations=cost)
     store["address"] = address
     # The X25519 file first: a keystore that is there is whole.
-    _write_new(sealed, _sealed(identity, password, fast))
+    _write_new(sealed, _sealed(address, encryption, password, _costs(fast)))
     _write_new(keystore, store)
     return identity
 
 
 def load_identity(keystore: Path, password: str) -> Identity:
-    """The keys of a keystore and the file beside it. Raises UsageError: missing, malformed, wrong password."""
-    sealed = encryption_file(keystore)
+    """The keys of a keystore and the newest file beside it. Raises UsageError: missing, malformed, wrong password."""
+    sealed = _newest_file(keystore)
     store = _read(keystore)
     _check_keystore_cost(keystore, store)
     try:
@@ -104,10 +118,7 @@ def load_identity(keystore: Path, password: str) -> Identity:
     named = store.get("address")
     if isinstance(named, str) and named.lower().removeprefix("0x") != address[2:].lower():
         raise _malformed(keystore)
-    entries = _read(sealed)
-    encryption = nacl.public.PrivateKey(_unseal(sealed, entries, address, password))
-    if _hex(entries.get("public"), 32) != bytes(encryption.public_key):
-        raise _malformed(sealed)
+    encryption = nacl.public.PrivateKey(_unseal(sealed, _read(sealed), address, password))
     return Identity(
         address=address,
         account_private=private_key,
@@ -118,46 +129,117 @@ def load_identity(keystore: Path, password: str) -> Identity:
 
 def public_identity(keystore: Path) -> PublicIdentity:
     """Address and X25519 public key, read without a password (so a changed file may lie). Raises UsageError."""
-    store, sealed = _read(keystore), _read(encryption_file(keystore))
-    address, public = store.get("address"), _hex(sealed.get("public"), 32)
+    store, sealed = _read(keystore), _newest_file(keystore)
+    address = store.get("address")
     if not isinstance(address, str) or len(address.removeprefix("0x")) != 40 or _hex(address, 20) is None:
         raise _malformed(keystore)
-    if public is None or sealed.get("form") != _FORM:
-        raise _malformed(encryption_file(keystore))
+    public = _public_of(sealed, _read(sealed))
     return PublicIdentity(Address(to_checksum_address("0x" + address.removeprefix("0x"))), public)
 
 
-def _sealed(identity: Identity, password: str, fast: bool) -> dict[str, Any]:
-    salt = secrets.token_bytes(nacl.pwhash.argon2id.SALTBYTES)
+class KeyRing:
+    """A member's X25519 keys: the newest, and earlier ones for as long as something that was sealed to them may have to
+    be opened. Implements `ports.EncryptionKeys`.
+
+    A key is unsealed when it is first asked for, so that a peer at work finds one that was made since it started.
+    """
+
+    def __init__(self, keystore: Path, password: str, identity: Identity) -> None:
+        self._keystore = keystore
+        self._password = password
+        self._address = identity.address
+        self._unsealed = {identity.encryption_public: identity.encryption_private}
+
+    @property
+    def newest(self) -> bytes:
+        """The public key that was made last; perhaps nobody was told of it yet."""
+        return self._public(_newest_file(self._keystore))
+
+    @property
+    def publics(self) -> tuple[bytes, ...]:
+        """Every public key whose private key is here, oldest first."""
+        return tuple(self._public(file) for file in encryption_files(self._keystore).values())
+
+    def private_of(self, public: bytes) -> bytes | None:
+        """The private key to a public one; None where it is not here. Raises UsageError for a damaged file."""
+        if public not in self._unsealed:
+            for file in encryption_files(self._keystore).values():
+                entries = _read(file)
+                if _public_of(file, entries) == public:
+                    self._unsealed[public] = _unseal(file, entries, self._address, self._password)
+        return self._unsealed.get(public)
+
+    def add(self) -> bytes:
+        """Make a fresh key, as dear to guess as the newest, sealed into a file of its own; gives its public key."""
+        number, newest = max(encryption_files(self._keystore).items())
+        costs = _costs_in(newest, _read(newest))
+        fresh = nacl.public.PrivateKey.generate()
+        file = encryption_file(self._keystore, number + 1)
+        _write_new(file, _sealed(self._address, fresh, self._password, costs))
+        self._unsealed[bytes(fresh.public_key)] = bytes(fresh)
+        return bytes(fresh.public_key)
+
+    def erase_except(self, needed: Collection[bytes]) -> tuple[bytes, ...]:
+        """Erase every key but these and the newest, for ever; gives the public keys of those erased.
+
+        Nothing that was sealed to them can be opened any more, whoever gets hold of this disk and its password later.
+        What the file system or the drive keeps of an overwritten file is beyond us, and so are copies.
+        """
+        *older, _ = encryption_files(self._keystore).values()
+        erased = []
+        for file in older:
+            public = self._public(file)
+            if public not in needed:
+                _erase(file)
+                self._unsealed.pop(public, None)
+                erased.append(public)
+        return tuple(erased)
+
+    def _public(self, file: Path) -> bytes:
+        return _public_of(file, _read(file))
+
+
+def _newest_file(keystore: Path) -> Path:
+    files = encryption_files(keystore)
+    return files[max(files)] if files else encryption_file(keystore)
+
+
+def _public_of(file: Path, entries: dict[str, Any]) -> bytes:
+    public = _hex(entries.get("public"), 32)
+    if public is None or entries.get("form") != _FORM:
+        raise _malformed(file)
+    return public
+
+
+def _costs(fast: bool) -> tuple[int, int]:
+    """Argon2id's work and memory."""
     if fast:
-        opslimit, memlimit = nacl.pwhash.argon2id.OPSLIMIT_MIN, nacl.pwhash.argon2id.MEMLIMIT_INTERACTIVE // 4
-    else:
-        opslimit, memlimit = nacl.pwhash.argon2id.OPSLIMIT_MODERATE, nacl.pwhash.argon2id.MEMLIMIT_MODERATE
+        return nacl.pwhash.argon2id.OPSLIMIT_MIN, nacl.pwhash.argon2id.MEMLIMIT_INTERACTIVE // 4
+    return nacl.pwhash.argon2id.OPSLIMIT_MODERATE, nacl.pwhash.argon2id.MEMLIMIT_MODERATE
+
+
+def _sealed(
+    address: Address, encryption: nacl.public.PrivateKey, password: str, costs: tuple[int, int]
+) -> dict[str, Any]:
+    salt = secrets.token_bytes(nacl.pwhash.argon2id.SALTBYTES)
+    opslimit, memlimit = costs
     # The address is sealed with the key, so that a file laid beside another's keystore is noticed.
-    content = bytes.fromhex(identity.address[2:]) + identity.encryption_private
+    content = bytes.fromhex(address[2:]) + bytes(encryption)
     box = nacl.secret.SecretBox(_stretched(password, salt, opslimit, memlimit)).encrypt(content)
     return {
         "form": _FORM,
-        "address": identity.address,
-        "public": identity.encryption_public.hex(),
+        "address": address,
+        "public": bytes(encryption.public_key).hex(),
         "kdf": {"name": "argon2id", "salt": salt.hex(), "opslimit": opslimit, "memlimit": memlimit},
         "box": box.hex(),
     }
 
 
 def _unseal(file: Path, entries: dict[str, Any], address: Address, password: str) -> bytes:
-    kdf = entries.get("kdf")
+    opslimit, memlimit = _costs_in(file, entries)
+    salt = _hex(entries["kdf"].get("salt"), 16)
     box = _hex(entries.get("box"), nacl.secret.SecretBox.NONCE_SIZE + nacl.secret.SecretBox.MACBYTES + 52)
-    if entries.get("form") != _FORM or not isinstance(kdf, dict) or kdf.get("name") != "argon2id" or box is None:
-        raise _malformed(file)
-    salt, opslimit, memlimit = _hex(kdf.get("salt"), 16), kdf.get("opslimit"), kdf.get("memlimit")
-    if salt is None or type(opslimit) is not int or type(memlimit) is not int:
-        raise _malformed(file)
-    # A file must not make us reserve more memory, or work longer, than the costliest settings we would write.
-    if not (
-        nacl.pwhash.argon2id.OPSLIMIT_MIN <= opslimit <= nacl.pwhash.argon2id.OPSLIMIT_SENSITIVE
-        and nacl.pwhash.argon2id.MEMLIMIT_MIN <= memlimit <= nacl.pwhash.argon2id.MEMLIMIT_SENSITIVE
-    ):
+    if entries.get("form") != _FORM or box is None or salt is None:
         raise _malformed(file)
     try:
         content = nacl.secret.SecretBox(_stretched(password, salt, opslimit, memlimit)).decrypt(box)
@@ -165,7 +247,37 @@ def _unseal(file: Path, entries: dict[str, Any], address: Address, password: str
         raise UsageError(f"the password does not open {file}, or the file was changed") from error
     if content[:20] != bytes.fromhex(address[2:]):
         raise UsageError(f"{file} belongs to another keystore; put the file that was made with it back beside it")
+    if bytes(nacl.public.PrivateKey(content[20:]).public_key) != _public_of(file, entries):
+        raise _malformed(file)
     return content[20:]
+
+
+def _costs_in(file: Path, entries: dict[str, Any]) -> tuple[int, int]:
+    """Argon2id's work and memory as a file states them. Raises UsageError for any that we would never write."""
+    kdf = entries.get("kdf")
+    if not isinstance(kdf, dict) or kdf.get("name") != "argon2id":
+        raise _malformed(file)
+    opslimit, memlimit = kdf.get("opslimit"), kdf.get("memlimit")
+    if type(opslimit) is not int or type(memlimit) is not int:
+        raise _malformed(file)
+    # A file must not make us reserve more memory, or work longer, than the costliest settings we would write.
+    if not (
+        nacl.pwhash.argon2id.OPSLIMIT_MIN <= opslimit <= nacl.pwhash.argon2id.OPSLIMIT_SENSITIVE
+        and nacl.pwhash.argon2id.MEMLIMIT_MIN <= memlimit <= nacl.pwhash.argon2id.MEMLIMIT_SENSITIVE
+    ):
+        raise _malformed(file)
+    return opslimit, memlimit
+
+
+def _erase(file: Path) -> None:
+    try:
+        with file.open("r+b") as stream:
+            stream.write(bytes(file.stat().st_size))
+            stream.flush()
+            os.fsync(stream.fileno())
+        file.unlink()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be erased: {error.strerror or error}") from error
 
 
 def _stretched(password: str, salt: bytes, opslimit: int, memlimit: int) -> bytes:

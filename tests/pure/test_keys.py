@@ -16,7 +16,15 @@ import nacl.public
 import pytest
 from eth_account import Account
 
-from fedchain.chain.keys import Identity, encryption_file, load_identity, new_identity, public_identity
+from fedchain.chain.keys import (
+    Identity,
+    KeyRing,
+    encryption_file,
+    encryption_files,
+    load_identity,
+    new_identity,
+    public_identity,
+)
 from fedchain.errors import UsageError
 
 PASSWORD = "correct horse"
@@ -227,6 +235,47 @@ def test_another_members_encryption_key_is_noticed(keystore: Path, tmp_path: Pat
     encryption_file(keystore).write_bytes(encryption_file(other).read_bytes())
     with pytest.raises(UsageError, match="belongs to another keystore"):
         load_identity(keystore, PASSWORD)
+
+
+def test_a_key_that_is_added_is_the_newest_and_the_one_before_still_opens(
+    keystore: Path, made: tuple[Path, Identity]
+) -> None:
+    first = made[1]
+    ring = KeyRing(keystore, PASSWORD, load_identity(keystore, PASSWORD))
+    second = ring.add()
+    assert (ring.publics, ring.newest) == ((first.encryption_public, second), second)
+    assert load_identity(keystore, PASSWORD).encryption_public == second == public_identity(keystore).encryption_public
+    assert ring.private_of(first.encryption_public) == first.encryption_private
+    private = ring.private_of(second)
+    assert private is not None and bytes(nacl.public.PrivateKey(private).public_key) == second
+    assert [file.name for file in encryption_files(keystore).values()] == ["ada.x25519.json", "ada.x25519.2.json"]
+    assert stat.S_IMODE(encryption_file(keystore, 2).stat().st_mode) == 0o600
+
+
+def test_a_ring_finds_a_key_that_another_process_added(keystore: Path) -> None:
+    identity = load_identity(keystore, PASSWORD)
+    mine, other = (KeyRing(keystore, PASSWORD, identity) for _ in range(2))
+    added = other.add()
+    assert mine.private_of(added) == other.private_of(added) is not None
+    assert mine.private_of(b"\x05" * 32) is None
+
+
+def test_erased_keys_are_gone_and_the_newest_never_goes(keystore: Path, made: tuple[Path, Identity]) -> None:
+    ring = KeyRing(keystore, PASSWORD, load_identity(keystore, PASSWORD))
+    first, second, third = made[1].encryption_public, ring.add(), ring.add()
+    assert ring.erase_except({second}) == (first,)
+    assert ring.private_of(first) is None and ring.publics == (second, third)
+    assert not encryption_file(keystore).exists()
+    assert ring.erase_except(()) == (second,)
+    assert ring.publics == (third,), "the newest stays, needed or not"
+    assert ring.add() == ring.newest and encryption_files(keystore).keys() == {3, 4}, "no number comes twice"
+    assert load_identity(keystore, PASSWORD).encryption_public == ring.newest
+
+
+def test_a_key_file_with_a_number_of_another_keystore_is_no_key_of_this_one(keystore: Path) -> None:
+    (keystore.parent / "ada.x25519.x.json").write_text("{}")
+    (keystore.parent / "grada.x25519.2.json").write_text("{}")
+    assert list(encryption_files(keystore)) == [1]
 
 
 def test_importing_the_signer_leaves_json_of_any_depth_harmless() -> None:

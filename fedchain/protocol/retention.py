@@ -1,0 +1,25 @@
+"""Which of its X25519 keys a member must still keep: what was sealed to the others nobody has to open again (P0.8)."""
+
+from __future__ import annotations
+
+from .ids import Index
+from .phase import live_attempt
+from .state import FederationState
+
+
+def needed_keys(state: FederationState, index: Index, now: int) -> frozenset[bytes]:
+    """The public keys of a member that shares may have to be opened with, now or later.
+
+    1. The one that it registered last. 2. That of the attempt under way. 3. Those of rounds that were closed less than
+    a challenge window ago: if their result falls, they may want another opening. (What falls later has its t openings
+    on chain.)
+    """
+    attempts = [state.current, live_attempt(state, now)]
+    for closed in state.closed.values():
+        assert closed.result is not None
+        if now < closed.result.at + state.terms.challenge_window_s:
+            attempts.append(closed)
+    needed = {attempt.members[index].encryption_key for attempt in attempts if attempt and index in attempt.members}
+    if index in state.members:
+        needed.add(state.members[index].encryption_key)
+    return frozenset(needed)
