@@ -106,7 +106,7 @@ class World:
 
     @property
     def keys(self) -> dict[Index, bytes]:
-        return {i: member.encryption_key for i, member in self.state.members.items()}
+        return self.attempt.encryption_keys
 
     def dealing_of(self, dealer: Index) -> dict[str, object]:
         """What a dealing by this member is bound to."""
@@ -157,6 +157,7 @@ def found(members: list[Member]) -> World:
         receipt_window_s=60,
         aggregate_window_s=60,
         challenge_window_s=60,
+        close_window_s=86_400,
         bond_wei=0,
     )
     world = World(founded(FederationFounded(terms, tuple(m.address for m in members), at=0)), store)
@@ -188,7 +189,7 @@ def train(world: World, members: list[Member]) -> None:
 def encrypt_and_commit(world: World, members: list[Member]) -> None:
     """P1: quantise, encrypt under a fresh key, share out the key, store both objects, commit to both roots."""
     attempt = world.attempt
-    weights = counted_weights(world.state, SETTINGS)
+    weights = counted_weights(attempt, SETTINGS)
     for member in members:
         member.values = quantise(
             member.update,
@@ -289,7 +290,7 @@ def close(world: World, aggregate: Aggregate) -> NDArray[np.int64]:
     digest, cid = state.base_model(attempt.round)
     base = world.store[cid]
     assert model_digest(base) == digest
-    weights = counted_weights(state, SETTINGS)
+    weights = counted_weights(attempt, SETTINGS)
     mean = average(
         opened.sums,
         participants=size_of(locked.participants),

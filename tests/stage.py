@@ -27,12 +27,16 @@ from fedchain.peer.decoder import Decoder
 from fedchain.peer.holdings import Holdings
 from fedchain.peer.journal import Journal
 from fedchain.peer.meter import Meter
+from fedchain.peer.respondent import Respondent
 from fedchain.peer.shareholder import Shareholder
+from fedchain.peer.start import DEPOSITS
+from fedchain.peer.voter import Voter
+from fedchain.ports import Logged
 from fedchain.protocol.actions import Action
 from fedchain.protocol.charter import Charter, Federation
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
-from fedchain.protocol.events import AggregateCommitted, ResultCommitted
+from fedchain.protocol.events import AggregateCommitted, Event, ResultCommitted
 from fedchain.protocol.ids import Bitmap, Cid, Index, Root
 from fedchain.protocol.merkle import root_of
 from fedchain.protocol.state import FederationState
@@ -88,10 +92,34 @@ class MemoryChain:
 
     def __init__(self) -> None:
         self.sent: list[Action] = []
+        self.events: list[Event] = []
 
     def submit(self, key: str, action: Action) -> bytes:
         self.sent.append(action)
         return bytes(32)
+
+    def log(self) -> tuple[Logged, ...]:
+        return tuple(Logged(event, 0, b"", b"", 0) for event in self.events)
+
+
+class MemoryKeys:
+    """Implements the key ring's port on a dictionary."""
+
+    def __init__(self, keys: dict[bytes, bytes]) -> None:
+        self.keys = keys
+
+    @property
+    def publics(self) -> tuple[bytes, ...]:
+        return tuple(self.keys)
+
+    def private_of(self, public: bytes) -> bytes | None:
+        return self.keys.get(public)
+
+    def erase_except(self, needed: Any) -> tuple[bytes, ...]:
+        erased = tuple(public for public in self.publics[:-1] if public not in needed)
+        for public in erased:
+            del self.keys[public]
+        return erased
 
 
 class Peer:
@@ -105,7 +133,7 @@ class Peer:
         self.context = PeerContext(
             me=member.index,
             address=member.address,
-            encryption_private=member.private_key,
+            keys=MemoryKeys({member.public_key: member.private_key}),
             charter=Charter(federation=Federation(name="roles"), update=walk.SETTINGS),
             terms=world.state.terms,
             task=None,  # type: ignore[arg-type]  # nobody trains here
@@ -119,6 +147,7 @@ class Peer:
             seed=1,
             engine="numpy",
             challenge=True,
+            deposits=DEPOSITS,
             log=structlog.wrap_logger(structlog.ReturnLogger()),
         )
         self.holdings = Holdings(self.context)
@@ -126,11 +155,13 @@ class Peer:
         self.shareholder = Shareholder(self.context, self.holdings)
         self.challenger = Challenger(self.context, self.holdings, self.decoder)
         self.aggregator = Aggregator(self.context, self.holdings, self.decoder)
+        self.voter = Voter(self.context, self.decoder)
+        self.respondent = Respondent(self.context, self.holdings, self.decoder)
 
     def act(self, state: FederationState, now: int) -> list[Action]:
         """What it sends when both roles are asked once."""
         before = len(self.chain.sent)
-        for role in (self.shareholder, self.challenger, self.aggregator):
+        for role in (self.shareholder, self.challenger, self.aggregator, self.voter):
             role.act(state, now)
         return self.chain.sent[before:]
 

@@ -186,7 +186,7 @@ class Demo:
                 view.say(f"peer {peer.index} is started again: it reads the chain and its journal, and goes on")
                 peer.start()
         failed = sorted((peer for peer in peers if peer.exit_code), key=lambda peer: -(peer.exit_code or 0))
-        enough = len(peers) - len(failed) >= state.terms.min_participants
+        enough = len(peers) - len(failed) >= state.min_participants
         if not enough and (failed[0].exit_code or 0) > 0:
             raise FedchainError(
                 f"{len(failed)} of {len(peers)} peers failed, too many to go on; peer {failed[0].index} said:"

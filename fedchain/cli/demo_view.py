@@ -83,11 +83,11 @@ class DemoView:
             turn = attempt.aggregate.index
         elif phase is Phase.AGGREGATING and attempt is not None:
             turn = aggregator_of(state, attempt, now)
-        for i, founder in enumerate(state.founders):
+        for i, account in enumerate(state.accounts):
             up = i < len(alive) and alive[i]
             table.add_row(
                 Text(f"{i}", "green" if up else "red"),
-                f"{founder[:8]}…{founder[-4:]}" + ("" if up or phase is Phase.FINISHED else " [red]dead[/red]"),
+                f"{account[:8]}…{account[-4:]}" + ("" if up or phase is Phase.FINISHED else " [red]dead[/red]"),
                 _mark(i in state.members),
                 _mark(attempt is not None and i in attempt.commits),
                 _mark(attempt is not None and i in attempt.receipts),

@@ -185,6 +185,8 @@ class LocalFederation:
     def _peer(self, devnet: Devnet, index: int, poll_s: float) -> PeerProcess:
         key = _key_file(self.workdir, index)
         command = [sys.executable, "-m", "fedchain.cli.main", "peer", "run", str(self.folder), "--enrol", "--quiet"]
+        # Nobody here keeps anything back, and whoever watches waits for the end.
+        command += ["--no-stay"]
         command += ["--key", str(key), "--password-file", str(self.workdir / "password")]
         command += ["--rpc", devnet.rpc, "--ipfs", devnet.ipfs_apis[index]]
         command += ["--deployment", str(self.workdir / "deployment.json")]

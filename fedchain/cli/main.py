@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, demo, devnet, operate, peer
+from . import audit, charter, demo, devnet, operate, peer, votes
 
 app = typer.Typer(
     name="fedchain",
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(peer.app, name="peer")
 operate.register(app)
+votes.register(app)
 app.command()(charter.charter)
 app.command()(demo.demo)
 app.command(cls=audit.AuditCommand)(audit.audit)

@@ -6,7 +6,6 @@ Heavy imports stay inside the commands: `--help` must be quick, and `status` and
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ import typer
 
 from ..errors import ChainMismatch, TransactionFailed, UsageError, WorldError
 from ..protocol.charter import Charter, read_charter
-from ..protocol.events import MemberSlashed, RewardWithdrawn
 from ..protocol.ids import Address
 from .options import open_reader, read_password
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from ..chain.keys import Identity
     from ..chain.reader import Reader
     from ..chain.sender import Sender
-    from ..ports import Logged, TransactionJournal
+    from ..ports import TransactionJournal
 
 key_app = typer.Typer(help="Make and show a member's keys.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -236,7 +234,7 @@ def enrol(
     confirmations: ConfirmationsOption = 0,
     password_file: PasswordOption = None,
 ) -> None:
-    """Join a federation that names you as a founder: check it, pay the bond, register your key and weight.
+    """Join a federation that names you as a founder, or whose members admitted you: check it, pay the bond, register.
 
     Your folder must hold the very charter and task whose digests the contract has. The bond comes back after the run.
 
@@ -244,31 +242,33 @@ def enrol(
     """
     from ..chain.account import in_coins
     from ..chain.deployment import verify as check
-    from ..chain.keys import load_identity
-    from ..peer.start import stand
+    from ..chain.keys import KeyRing, load_identity
+    from ..peer.start import check_key, may_enrol, stand
     from ..protocol.actions import Enrol
     from ..protocol.arithmetic import weight_of
-    from ..protocol.phase import Phase, phase_of
 
     reader = open_reader(rpc, contract, deployment, confirmations)
     check(reader)
-    identity = load_identity(key, read_password(password_file))
+    password = read_password(password_file)
+    identity = load_identity(key, password)
     state = reader.refresh()
     standing = stand(state, federation, identity.address)
-    member = state.members.get(standing.me)
-    if member is not None:
-        if member.encryption_key != identity.encryption_public:
-            raise UsageError("you enrolled with another encryption key; use the key file that was beside your keystore")
+    check_key(state, standing.me, KeyRing(key, password, identity))
+    if not may_enrol(state, standing.me, reader.now()):
+        member = state.members.get(standing.me)
+        if member is None:
+            raise UsageError(
+                f"the run has begun: enrolment is over; ask {state.threshold} of the members to run:"
+                f" fedchain vote admit {identity.address}"
+            )
         typer.echo(f"member {standing.me} enrolled before, with weight {member.weight}; nothing to do")
         return
-    if phase_of(state, 1, reader.now()) is not Phase.ENROLLING:
-        raise UsageError("the run has begun: enrolment is over")
     action = Enrol(
         encryption_key=identity.encryption_public,
         weight=weight_of(weight if weight is not None else standing.samples, standing.charter.update),
         bond_wei=state.terms.bond_wei,
     )
-    _sender(reader, identity, confirmations).submit("enrol", action)
+    open_sender(reader, identity, confirmations).submit("enrol", action)
     typer.echo(f"enrolled  as member {standing.me}, weight {action.weight}, bond {in_coins(action.bond_wei)}")
     typer.echo(f"next      fedchain peer run {federation} --key {key} --rpc URL --contract {reader.contract}")
 
@@ -327,9 +327,11 @@ def withdraw(
     deployment: DeploymentOption = None,
     confirmations: ConfirmationsOption = 0,
     password_file: PasswordOption = None,
-    reward: Annotated[bool, typer.Option("--reward", help="Take what your challenges have earned instead.")] = False,
+    reward: Annotated[
+        bool, typer.Option("--reward", help="Take what your challenges and answers to demands have earned instead.")
+    ] = False,
 ) -> None:
-    """Take your bond back, when the run is finished and the challenge window has passed.
+    """Take your bond back, when the challenge window has passed after the run's end, or since you ceased to count.
 
     Example: `fedchain withdraw --key ada.json --rpc http://127.0.0.1:8545 --contract 0x…`
     """
@@ -341,27 +343,19 @@ def withdraw(
     identity = load_identity(key, read_password(password_file))
     state = reader.refresh()
     if reward:
-        owed = rewards_of(reader.log(), identity.address)
-        _sender(reader, identity, confirmations).submit("withdraw", WithdrawReward())
-        typer.echo(f"{in_coins(owed)} went to {identity.address} for its challenges")
+        owed = state.rewards.get(identity.address, 0)
+        open_sender(reader, identity, confirmations).submit("withdraw", WithdrawReward())
+        typer.echo(f"{in_coins(owed)} went to {identity.address} for its challenges and answers")
         return
-    _sender(reader, identity, confirmations).submit("withdraw", WithdrawBond())
-    typer.echo(f"{in_coins(state.terms.bond_wei)} went back to {identity.address}")
+    index = state.index_of(identity.address)
+    open_sender(reader, identity, confirmations).submit("withdraw", WithdrawBond())
+    assert index is not None
+    strikes = state.strikes.get(index, 0)
+    less = f", less {strikes} of 64 parts for as many strikes" if strikes else ""
+    typer.echo(f"{in_coins(state.bond_of(index))} went back to {identity.address}{less}")
 
 
-def rewards_of(log: Iterable[Logged], account: Address) -> int:
-    """What challenges have earned this account and it has not taken, in wei."""
-    owed = 0
-    for entry in log:
-        event = entry.event
-        if isinstance(event, MemberSlashed) and event.challenger == account:
-            owed += event.reward_wei
-        if isinstance(event, RewardWithdrawn) and event.account == account:
-            owed = 0
-    return owed
-
-
-def _sender(reader: Reader, identity: Identity, confirmations: int) -> Sender:
+def open_sender(reader: Reader, identity: Identity, confirmations: int) -> Sender:
     from ..chain.sender import Sender, VolatileJournal
 
     return Sender(

@@ -28,7 +28,10 @@ def run(
     password_file: Annotated[
         Path | None, typer.Option(help="A file with the key's password [default: FEDCHAIN_PASSWORD, or a prompt].")
     ] = None,
-    enrol: Annotated[bool, typer.Option("--enrol", help="Enrol first (pay the bond) if that was not done.")] = False,
+    enrol: Annotated[
+        bool,
+        typer.Option("--enrol", help="A founder enrols first (pays the bond); whom members admitted does in any case."),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of training and rounding [default: fresh; the same seed, the same run]."),
@@ -42,29 +45,47 @@ def run(
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="Take wrong sums and results to the contract.")
     ] = True,
+    deposits: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many deposits (a 32nd of a bond each) may be out, or gone, for pages that others keep back.",
+        ),
+    ] = 40,
+    stay: Annotated[
+        bool,
+        typer.Option(
+            "--stay/--no-stay", help="At the end, answer demands until your bond is free: who is silent loses it."
+        ),
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the log to the work folder only.")] = False,
 ) -> None:
     """Work for a federation until its run is finished: train, encrypt, vouch, sum, open, close.
 
-    Stop it when you like (Ctrl-C, or a power cut): started again, it goes on where the federation stands.
+    Whom the members have admitted by vote is enrolled, and takes part from the next round on. Who resigned, or was
+    removed, works to the end of the round. Stop it when you like (Ctrl-C, or a power cut): started again, it goes on
+    where the federation stands.
 
     Example: `fedchain peer run peers/digits --key ada.json --rpc http://127.0.0.1:8545 --deployment deployment.json`
     """
     from ..chain.deployment import verify
-    from ..chain.keys import load_identity
+    from ..chain.keys import KeyRing, load_identity
     from ..chain.sender import Sender
     from ..errors import UsageError
     from ..peer.journal import Journal
     from ..peer.log import peer_log
-    from ..peer.start import check_key, run_peer, stand
+    from ..peer.start import check_key, may_enrol, run_peer, stand
     from ..peer.start import enrol as enrol_member
-    from ..protocol.phase import Phase, phase_of
+    from ..protocol.events import BondWithdrawn
+    from ..protocol.phase import start_of_run
     from ..store.ipfs import IpfsStore
     from .options import open_reader, read_password
 
     if engine not in ("tenseal", "numpy"):
         raise UsageError(f"--engine {engine!r}: choose tenseal or numpy")
-    identity = load_identity(key, read_password(password_file))
+    password = read_password(password_file)
+    identity = load_identity(key, password)
+    keys = KeyRing(key, password, identity)
     reader = open_reader(rpc, contract, deployment, confirmations or 0)
     if confirmations is None and reader.chain_id not in DEVNET_CHAINS:
         confirmations = CONFIRMATIONS
@@ -78,7 +99,7 @@ def run(
     with Journal(folder / "journal.jsonl") as journal:
         journal.bind(reader.chain_id, reader.contract, reader.log()[0].transaction)
         standing = stand(state, federation, identity.address)
-        check_key(state, standing.me, identity.encryption_public)
+        check_key(state, standing.me, keys)
         # A statement is done when the reader believes it: until then its duty would look undone, and be done again.
         sender = Sender(
             rpc or "",
@@ -90,16 +111,19 @@ def run(
         )
         log = log.bind(member=int(standing.me))
         log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
-        if enrol:
-            if phase_of(state, 1, reader.now()) is Phase.ENROLLING:
-                enrol_member(state, standing, sender, identity.encryption_public)
-        elif standing.me not in state.members:
+        now = reader.now()
+        joins = may_enrol(state, standing.me, now)
+        if joins and (enrol or start_of_run(state, now) is not None):
+            taken = sum(isinstance(e.event, BondWithdrawn) and e.event.index == standing.me for e in reader.log())
+            enrol_member(state, standing, sender, identity.encryption_public, before=taken)
+            log.info("enrolled", weight_samples=standing.samples)
+        elif joins:
             raise UsageError(f"{identity.address} is not enrolled; run fedchain enrol first, or add --enrol")
         final = run_peer(
             standing=standing,
             state=state,
             address=identity.address,
-            encryption_private=identity.encryption_private,
+            keys=keys,
             reader=reader,
             sender=sender,
             # A member that withholds an object must not cost the others their window.
@@ -110,6 +134,8 @@ def run(
             engine=cast(Literal["numpy", "tenseal"], engine),
             log=log,
             challenge=challenge,
+            deposits=deposits,
+            stay=stay,
             poll_s=poll_s,
         )
         log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())

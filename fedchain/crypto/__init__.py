@@ -13,12 +13,35 @@ from __future__ import annotations
 from .aggregate import Aggregate, EngineName, check_ciphertext, sum_ciphertexts
 from .dealing import shares_size
 from .encoding import Blob
-from .opening import NotEnoughOpenings, Opened, Opening, SpoiledRound, make_opening, open_aggregate
+from .opening import NotEnoughOpenings, Opened, Opening, SpoiledRound, agree_on_key, make_opening, open_aggregate
 from .parameters import OPENING_BYTES, aggregate_size, ciphertext_size, result_size
-from .proofs import CommittedUpload, prove_aggregate, prove_key_sum, prove_residue, prove_result
+from .proofs import (
+    CommittedUpload,
+    opening_proof,
+    prove_aggregate,
+    prove_key_sum,
+    prove_residue,
+    prove_result,
+    refute_aggregate,
+    refute_key_sum,
+    refute_result,
+    with_leaves,
+    wrong_coefficient,
+)
 from .result import Result
 from .sealing import generate_encryption_key
 from .seed import RoundContext
+from .showing import (
+    Tree,
+    aggregate_tree,
+    key_sum_tree,
+    result_tree,
+    show_aggregate,
+    show_ciphertext,
+    show_key_sum,
+    show_opening,
+    show_result,
+)
 from .upload import Upload, check_shares, deal, open_share
 
 __all__ = [
@@ -33,21 +56,37 @@ __all__ = [
     "Result",
     "RoundContext",
     "SpoiledRound",
+    "Tree",
     "Upload",
     "aggregate_size",
+    "aggregate_tree",
+    "agree_on_key",
     "check_ciphertext",
     "check_shares",
     "ciphertext_size",
     "deal",
     "generate_encryption_key",
+    "key_sum_tree",
     "make_opening",
     "open_aggregate",
     "open_share",
+    "opening_proof",
     "prove_aggregate",
     "prove_key_sum",
     "prove_residue",
     "prove_result",
+    "refute_aggregate",
+    "refute_key_sum",
+    "refute_result",
     "result_size",
+    "result_tree",
     "shares_size",
+    "show_aggregate",
+    "show_ciphertext",
+    "show_key_sum",
+    "show_opening",
+    "show_result",
     "sum_ciphertexts",
+    "with_leaves",
+    "wrong_coefficient",
 ]

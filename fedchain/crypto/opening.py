@@ -158,6 +158,23 @@ def open_aggregate(
     )
 
 
+def agree_on_key(openings: Mapping[Index, Opening], *, threshold: int, participants: int) -> bool:
+    """Whether more than t openings lie on one polynomial whose S is as small as a sum of keys is.
+
+    Where such a sum does not open (SpoiledRound), S is right, and the fault is a participant's: its key is not the one
+    that it dealt.
+    """
+    members = sorted(openings)
+    points = [point_of(j) for j in members]
+    values = np.stack([openings[j].elements for j in members]).astype(np.int64)
+    for committee in _committees(points, values, threshold):
+        if len(members) - len(misfits(points, values, committee)) > threshold:
+            key_sum = centred(interpolate([points[i] for i in committee], values[list(committee)]))
+            if np.abs(key_sum).max() <= p.key_bound(participants):
+                return True
+    return False
+
+
 def _decode(
     aggregate: Aggregate, key_sum: NDArray[np.int64], participants: int, context: RoundContext, engine: EngineName
 ) -> NDArray[np.uint64]:

@@ -52,7 +52,8 @@ def prove_aggregate(
     with ExitStack() as files:
         claimed = files.enter_context(opened(posted, AGGREGATE, d)).raw_blocks()
         updates = [
-            files.enter_context(opened(uploads[i].ciphertext, UPDATE, d)).raw_blocks() for i in sorted(_participants(attempt))
+            files.enter_context(opened(uploads[i].ciphertext, UPDATE, d)).raw_blocks()
+            for i in sorted(_participants(attempt))
         ]
         for block in claimed:
             total = numpy_engine.add(next(update) for update in updates)

@@ -90,7 +90,7 @@ class Aggregator:
         context, round, locked = self._context, attempt.round, attempt.aggregate
         assert locked is not None
         outcome = self._decoder.outcome(state, attempt)
-        enough = sorted(opening.at for opening in attempt.openings.values())[state.terms.threshold - 1]
+        enough = sorted(opening.at for opening in attempt.openings.values())[attempt.threshold - 1]
         since = max(enough, attempt.reopened_at)
         if outcome is None or now < turn_at(state, attempt, context.me, since=since, first=locked.index):
             return False

@@ -1,10 +1,10 @@
-"""The challenger (R1–R4): holds others to what this peer computed itself, and takes wrong numbers to the contract.
+"""The challenger (R1–R4, P5.10, P5.15): holds others to what this peer computed itself, before the contract.
 
 Duties: compare every posted sum, every closed round's result and model, every committed residue; build the evidence and
-send it, in turns that begin with the member after the liar. Deadline: the challenge window.
-Refusals: it builds nothing on a result that it knows to be wrong. It waits until the result falls; where nobody can
-prove it wrong, or nobody does in time, it stops with the author's name. A wrong sum stops nothing: everybody goes on
-with the right one.
+send it, in turns that begin with the member after the liar; demand the pages that show it where the object behind a
+wrong root is kept back; vote to refuse a wrong model that no evidence can reach. Deadline: the challenge window.
+Refusals: it builds nothing on a result that it knows to be wrong. It waits until the result falls; if it does not fall
+in time, it stops with the author's name. A wrong sum stops nothing: everybody goes on with the right one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from ..crypto import (
     result_size,
 )
 from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing
-from ..protocol.disputes import ChallengeRefused, attempt_of, judge
+from ..protocol.actions import VoteToRefuse
+from ..protocol.disputes import Refused, attempt_of, judge
 from ..protocol.events import ResultCommitted, UpdateCommitted
 from ..protocol.evidence import Challenge
 from ..protocol.ids import Index, members_of
 from ..protocol.state import Attempt, FederationState, PostedSum
+from ..protocol.votes import check_vote
 from .context import PeerContext
+from .crash import crash_point
 from .decoder import Decoder, Outcome
+from .demander import Demander, Pursuit
 from .holdings import Holdings
 from .turns import challenge_at
 
@@ -40,11 +44,16 @@ class Challenger:
         self._decoder = decoder
         self._done: set[PostedSum | UpdateCommitted | ResultCommitted] = set()
         self._evidence: dict[PostedSum | ResultCommitted, Challenge] = {}
+        self._demander = Demander(context, holdings, decoder)
+        self._withheld: set[PostedSum | ResultCommitted] = set()
         self._judged: Attempt | None = None
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now about sums and residues; whether anything was done."""
-        watched = (state.current, state.closed.get(len(state.closed)))
+        # A sum that is kept back may be pursued for longer than its round takes.
+        rounds = {said.round for said in self._withheld if not isinstance(said, ResultCommitted)}
+        pursued = (state.closed[round] for round in sorted(rounds) if round in state.closed)
+        watched = (state.current, state.closed.get(len(state.closed)), *pursued)
         if any(self._check_sum(state, attempt, now) for attempt in watched if attempt is not None):
             return True
         malformed = [commit for commit in self._holdings.malformed if commit not in self._done]
@@ -84,9 +93,18 @@ class Challenger:
         if right_roots and right_model:
             return True
         if right_roots:
-            # The contract cannot hash a model: it holds no evidence against this.
-            raise _wrong_model(state, result, outcome)
-        challenge = self._evidence_against(state, attempt, result, outcome, now)
+            # A contract cannot hash a model: there is no evidence of this, and only a vote.
+            if now >= result.at + context.terms.challenge_window_s:
+                raise _wrong_model(state, result, outcome)
+            self._refuse(state, attempt, result, now)
+            return False
+        found = self._evidence_against(state, attempt, result, outcome, now)
+        if found is Pursuit.UNPROVABLE:
+            self._refuse(state, attempt, result, now)
+        if found in (Pursuit.UNPROVABLE, Pursuit.SENT, Pursuit.WAITING):
+            self._say_once(state, result, "wrong result on chain, and kept back; waiting until it falls")
+            return False
+        challenge = None if isinstance(found, Pursuit) else found
         if challenge is not None and context.challenge:
             self._send(state, attempt, challenge, now, since=result.at, liar=result.index)
             return False
@@ -100,14 +118,46 @@ class Challenger:
         self._say_once(state, result, "wrong result on chain; waiting until it is refuted")
         return False
 
+    def _refuse(self, state: FederationState, attempt: Attempt, result: ResultCommitted, now: int) -> None:
+        """Vote that a result does not stand, once."""
+        context, vote = self._context, VoteToRefuse(attempt.round, result.model_digest)
+        if not state.heard >> context.me & 1:
+            return
+        try:
+            check_vote(state, context.me, vote, now)
+        except Refused as refused:
+            if refused.error_name != "FederationAlreadyVoted":
+                self._say_once(state, result, f"a wrong result cannot be refused: {refused}")
+            return
+        key = f"{context.duty('refuse', attempt, len(attempt.refuted_results))}/{result.model_digest.hex()}"
+        crash_point("before-vote", attempt.round)
+        context.sender.submit(key, vote)
+        crash_point("after-vote", attempt.round)
+        author = state.accounts[result.index]
+        context.log.error("voted to refuse", round=attempt.round, author=author, model=result.model_digest.hex())
+
     def _evidence_against(
         self, state: FederationState, attempt: Attempt, result: ResultCommitted, outcome: Outcome, now: int
-    ) -> Challenge | None:
-        """What proves a result wrong (R2, R3); None where its author withholds what it claims."""
+    ) -> Challenge | Pursuit | None:
+        """What proves a result wrong (R2, R3), or how far its pursuit is where its author keeps back what it claims."""
         if result in self._evidence:
             return self._evidence[result]
+        if result not in self._withheld:
+            challenge = self._evidence_from_object(state, attempt, result, now)
+            if challenge is not None:
+                return challenge
+            self._withheld.add(result)
+        if not self._context.challenge:
+            return None
+        found = self._demander.pursue_result(state, attempt, outcome, now)
+        return found if isinstance(found, Pursuit) else self._judged_first(state, found, now, result)
+
+    def _evidence_from_object(
+        self, state: FederationState, attempt: Attempt, result: ResultCommitted, now: int
+    ) -> Challenge | None:
+        """What proves a result wrong (R2, R3) by the object that it names; None where that cannot be had, or used."""
         context, d = self._context, self._context.terms.model_size
-        author = state.members[result.index].member
+        author = state.accounts[result.index]
         try:
             content = context.store.get(result.result_cid, result_size(d))
             posted = Result.parse(content, d, offender=author, round=attempt.round)
@@ -130,6 +180,8 @@ class Challenger:
         if posted is None or posted in self._done:
             return False
         assert attempt.aggregate is not None
+        if posted in self._withheld:
+            return self._pursue_sum(state, attempt, posted, now)
         self._holdings.examine(state, attempt, only=attempt.aggregate.participants)
         uploads, total = self._holdings.uploads(attempt), self._sum_of(attempt)
         if uploads is None or total is None:
@@ -137,7 +189,7 @@ class Challenger:
         if total.root() == posted.root:
             self._done.add(posted)
             return False
-        author, d = state.members[posted.index].member, context.terms.model_size
+        author, d = state.accounts[posted.index], context.terms.model_size
         challenge = self._evidence.get(posted)
         if challenge is None:
             try:
@@ -146,9 +198,27 @@ class Challenger:
                 challenge = self._judged_first(state, proven, now, posted)
             except (ObjectMissing, ObjectCorrupt, MalformedObject) as error:
                 context.log.error("a wrong sum cannot be proven wrong", round=attempt.round, reason=str(error))
-        if challenge is None or not context.challenge:
+        if challenge is not None and context.challenge:
+            return self._send(state, attempt, challenge, now, since=posted.at, liar=posted.index)
+        context.log.error("wrong sum on chain; going on with the right one", round=attempt.round, author=author)
+        (self._withheld if context.challenge else self._done).add(posted)
+        return False
+
+    def _pursue_sum(self, state: FederationState, attempt: Attempt, posted: PostedSum, now: int) -> bool:
+        """Go after a wrong sum that is kept back; whether something was sent."""
+        challenge = self._evidence.get(posted)
+        if challenge is None:
+            found = self._demander.pursue_sum(state, attempt, posted, now)
+            if isinstance(found, Pursuit):
+                if found in (Pursuit.STUCK, Pursuit.UNPROVABLE):
+                    # Nobody builds on a posted sum: what cannot be proven is let go, for the audit to tell.
+                    self._done.add(posted)
+                    self._withheld.discard(posted)
+                return found is Pursuit.SENT
+            challenge = self._judged_first(state, found, now, posted)
+        if challenge is None:
             self._done.add(posted)
-            context.log.error("wrong sum on chain; going on with the right one", round=attempt.round, author=author)
+            self._withheld.discard(posted)
             return False
         return self._send(state, attempt, challenge, now, since=posted.at, liar=posted.index)
 
@@ -178,7 +248,7 @@ class Challenger:
             return False
         what = type(challenge).__name__
         fallen = len(attempt.refuted_sums) + len(attempt.refuted_results)
-        offender = state.members[liar].member
+        offender = state.accounts[liar]
         context.log.error("challenging", what=what, round=attempt.round, offender=offender)
         context.sender.submit(f"{context.duty(what, attempt, fallen)}/{liar}", challenge)
         context.log.info("challenge upheld", what=what, round=attempt.round, offender=offender)
@@ -196,7 +266,7 @@ class Challenger:
             return None
         try:
             judge(state, self._context.reader.chain_id, self._context.reader.contract, challenge, now)
-        except ChallengeRefused as refused:
+        except Refused as refused:
             self._context.log.error("evidence that the contract would refuse", reason=str(refused))
             return None
         if statement is not None:
@@ -210,14 +280,14 @@ class Challenger:
     def _say_once(self, state: FederationState, result: ResultCommitted, what: str) -> None:
         if result not in self._done:
             self._done.add(result)
-            author = state.members[result.index].member
+            author = state.accounts[result.index]
             self._context.log.error(what, round=result.round, author=author)
 
 
 def _wrong_model(state: FederationState, result: ResultCommitted, outcome: Outcome) -> Fault:
     return Fault(
         "result: the model on chain is not the one the openings give",
-        offender=state.members[result.index].member,
+        offender=state.accounts[result.index],
         round=result.round,
         expected=outcome.digest.hex(),
         got=result.model_digest.hex(),

@@ -11,7 +11,7 @@ import structlog
 
 from ..crypto import RoundContext
 from ..errors import CharterMismatch, ObjectCorrupt
-from ..ports import ChainReader, ChainWriter, Store
+from ..ports import ChainReader, ChainWriter, EncryptionKeys, Store
 from ..protocol.charter import Charter
 from ..protocol.events import Terms
 from ..protocol.ids import Address, Cid, Digest, Index
@@ -32,12 +32,13 @@ class PeerContext:
     """One peer's standing in one federation.
 
     `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
-    `challenge`: whether it takes wrong statements to the contract, or leaves that to others.
+    `challenge`: whether it takes wrong statements to the contract, or leaves that to others; `deposits`: for how many
+    demanded pages at most its deposits may be out, or gone.
     """
 
     me: Index
     address: Address
-    encryption_private: bytes
+    keys: EncryptionKeys
     charter: Charter
     terms: Terms
     task: Task
@@ -51,6 +52,7 @@ class PeerContext:
     seed: int
     engine: Literal["numpy", "tenseal"]
     challenge: bool
+    deposits: int
     log: structlog.stdlib.BoundLogger
 
     @property

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
+from ..crypto import (
+    OPENING_BYTES,
+    Aggregate,
+    NotEnoughOpenings,
+    Opened,
+    Opening,
+    SpoiledRound,
+    agree_on_key,
+    open_aggregate,
+    sum_ciphertexts,
+)
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
 from ..protocol.arithmetic import average, counted_weights, next_model
 from ..protocol.events import AggregateCommitted, OpeningPublished, UpdateCommitted
@@ -42,7 +52,8 @@ class Decoder:
         self._sums: dict[tuple[UpdateCommitted, ...], Aggregate] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._openings: dict[OpeningPublished, Opening] = {}
-        self._insufficient: tuple[OpeningPublished, ...] | None = None
+        self._insufficient: tuple[int, int, tuple[OpeningPublished, ...]] | None = None
+        self._spoiled: tuple[int, int] | None = None
 
     def sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
         """The homomorphic sum over a set; None while this peer does not hold every update of it."""
@@ -68,27 +79,37 @@ class Decoder:
 
     def openings(self, state: FederationState, attempt: Attempt) -> dict[Index, Opening]:
         """The published openings that can be had and are what their authors committed to."""
-        context, openings = self._context, {}
-        for index, published in sorted(attempt.openings.items()):
-            author = state.members[index].member
-            if published not in self._openings:
-                try:
-                    content = context.store.get(published.cid, OPENING_BYTES)
-                    opening = Opening.parse(content, offender=author, round=attempt.round)
-                    if opening.root() != published.root:
-                        raise Fault(
-                            "opening root",
-                            offender=author,
-                            round=attempt.round,
-                            expected=published.root.hex(),
-                            got=opening.root().hex(),
-                        )
-                except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
-                    context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
-                    continue
-                self._openings[published] = opening
-            openings[index] = self._openings[published]
-        return openings
+        found = {index: self.opening(state, attempt, index) for index in sorted(attempt.openings)}
+        return {index: opening for index, opening in found.items() if opening is not None}
+
+    def opening(self, state: FederationState, attempt: Attempt, index: Index) -> Opening | None:
+        """One member's opening, if it can be had and is what its author committed to."""
+        context, published, author = self._context, attempt.openings[index], state.accounts[index]
+        if published not in self._openings:
+            try:
+                content = context.store.get(published.cid, OPENING_BYTES)
+                opening = Opening.parse(content, offender=author, round=attempt.round)
+                if opening.root() != published.root:
+                    raise Fault(
+                        "opening root",
+                        offender=author,
+                        round=attempt.round,
+                        expected=published.root.hex(),
+                        got=opening.root().hex(),
+                    )
+            except (ObjectMissing, ObjectCorrupt, StoreUnreachable, Fault) as error:
+                context.log.warning("opening left out", author=author, round=attempt.round, reason=str(error))
+                return None
+            self._openings[published] = opening
+        return self._openings[published]
+
+    def is_spoiled(self, attempt: Attempt) -> bool:
+        """Whether the sum was found not to open although S is right: some participant's key is not the one it dealt."""
+        return self._spoiled == (attempt.round, attempt.attempt)
+
+    def is_undecodable(self, attempt: Attempt) -> bool:
+        """Whether the openings published so far were found not to open the sum."""
+        return self._insufficient is not None and self._insufficient[:2] == (attempt.round, attempt.attempt)
 
     def forget(self, before_round: int) -> None:
         """Let the openings of rounds before `before_round` go."""
@@ -104,7 +125,7 @@ class Decoder:
             return None
         with context.meter.step("close"):
             openings = self.openings(state, attempt)
-            had = tuple(attempt.openings[index] for index in openings)
+            had = attempt.round, attempt.attempt, tuple(attempt.openings[index] for index in openings)
             if had == self._insufficient:
                 return None
             try:
@@ -112,10 +133,14 @@ class Decoder:
             except (NotEnoughOpenings, Fault) as error:
                 # Spoiled, or not yet: more openings may settle it, and nothing else that a peer could do would.
                 self._insufficient = had
+                if isinstance(error, SpoiledRound) and agree_on_key(
+                    openings, threshold=attempt.threshold, participants=size_of(locked.participants)
+                ):
+                    self._spoiled = attempt.round, attempt.attempt
                 context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
                 return None
         for index in outcome.opened.wrong:
-            context.log.error("wrong opening", offender=state.members[index].member, round=attempt.round)
+            context.log.error("wrong opening", offender=state.accounts[index], round=attempt.round)
         context.keep_model(outcome.model)
         return outcome
 
@@ -128,13 +153,13 @@ class Decoder:
         opened = open_aggregate(
             aggregate,
             openings,
-            threshold=context.terms.threshold,
+            threshold=attempt.threshold,
             participants=size_of(locked.participants),
             context=context.round_context(attempt),
             d=context.terms.model_size,
             engine=context.engine,
         )
-        weights = counted_weights(state, context.charter.update)
+        weights = counted_weights(attempt, context.charter.update)
         mean = average(
             opened.sums,
             participants=size_of(locked.participants),

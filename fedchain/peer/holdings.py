@@ -92,14 +92,15 @@ class Holdings:
     def forget(self, state: FederationState, before_round: int) -> None:
         """Let the objects of rounds before `before_round` go, from disk and from the pins; models stay for ever.
 
-        The folders on disk tell which rounds this peer holds, also after a restart.
+        What this member stated itself stays in its store: a page of it may be demanded as long as its bond is here
+        (P5.12). The folders on disk tell which rounds this peer holds, also after a restart.
         """
         for folder in sorted(self._context.objects.glob("round-*")):
             round = int(folder.name.removeprefix("round-"))
             if round >= before_round:
                 continue
             try:
-                for cid in _objects_of(state, round):
+                for cid in _others_objects(state, round, self._context.me):
                     self._context.store.unpin(cid)
             except WorldError as error:
                 self._context.log.warning("old objects not unpinned", round=round, reason=str(error))
@@ -128,9 +129,8 @@ class Holdings:
     def _hold(self, state: FederationState, attempt: Attempt, commit: UpdateCommitted) -> Holding:
         """Fetch one update and check it whole: sizes, ranges, commitment, dealing, and this peer's own share."""
         context = self._context
-        dealer = state.members[commit.index]
-        d, keys = context.terms.model_size, state.encryption_keys(attempt)
-        threshold = context.terms.threshold
+        dealer = state.accounts[commit.index]
+        d, keys, threshold = context.terms.model_size, attempt.encryption_keys, attempt.threshold
         path = context.objects / f"round-{commit.round:06d}" / commit.ciphertext_cid
         if path.exists() and not self._is_intact(path, commit.ciphertext_cid):
             # Damage on the own disk is nobody's fault but the disk's.
@@ -144,13 +144,13 @@ class Holdings:
             shares,
             round_context,
             dealer=commit.index,
-            dealer_address=dealer.member,
+            dealer_address=dealer,
             encryption_keys=keys,
             threshold=threshold,
-            offender=dealer.member,
+            offender=dealer,
         )
         try:
-            ciphertext_root = check_ciphertext(path, d, offender=dealer.member, round=commit.round)
+            ciphertext_root = check_ciphertext(path, d, offender=dealer, round=commit.round)
         except MalformedObject:
             self.malformed[commit] = CommittedUpload(path, shares_root)
             raise
@@ -159,30 +159,33 @@ class Holdings:
             context.reader.contract,
             commit.round,
             commit.attempt,
-            dealer.member,
+            dealer,
             ciphertext_root,
             shares_root,
         )
         if commitment != commit.commitment:
             raise Fault(
                 "commitment",
-                offender=dealer.member,
+                offender=dealer,
                 round=commit.round,
                 expected=commit.commitment.hex(),
                 got=commitment.hex(),
             )
         share = None
+        # Who did not count in this round was dealt no share, and an erased key opens none: it may check the round.
+        private_key = context.keys.private_of(keys[context.me]) if context.me in keys else None
         try:
-            share = open_share(
-                shares,
-                round_context,
-                dealer=commit.index,
-                dealer_address=dealer.member,
-                encryption_keys=keys,
-                threshold=threshold,
-                me=context.me,
-                private_key=context.encryption_private,
-            )
+            if private_key is not None:
+                share = open_share(
+                    shares,
+                    round_context,
+                    dealer=commit.index,
+                    dealer_address=dealer,
+                    encryption_keys=keys,
+                    threshold=threshold,
+                    me=context.me,
+                    private_key=private_key,
+                )
         except Fault as fault:
             context.log.warning("share refused", member=int(commit.index), reason=str(fault))
         context.store.pin(commit.ciphertext_cid)
@@ -190,15 +193,23 @@ class Holdings:
         return Holding(ciphertext=path, shares_root=shares_root, share=share)
 
 
-def _objects_of(state: FederationState, round: int) -> Iterator[Cid]:
-    """Every object of a closed round but the model; those of its void and forgotten attempts too."""
+def _others_objects(state: FederationState, round: int, me: Index) -> Iterator[Cid]:
+    """Every object of a closed round but the model and what `me` stated; of its void and forgotten attempts too."""
+    own = set(_objects_of(state, round, me))
+    for index in range(len(state.accounts)):
+        if index != me:
+            yield from (cid for cid in _objects_of(state, round, Index(index)) if cid not in own)
+
+
+def _objects_of(state: FederationState, round: int, author: Index) -> Iterator[Cid]:
+    """What one member stated in a closed round, and in its void and forgotten attempts, but the model."""
     for attempt in (state.closed[round], *(a for a in (*state.voided, *state.forgotten) if a.round == round)):
-        for commit in attempt.commits.values():
-            yield commit.ciphertext_cid
-            yield commit.shares_cid
-        if attempt.posted_sum is not None:
+        if author in attempt.commits:
+            yield attempt.commits[author].ciphertext_cid
+            yield attempt.commits[author].shares_cid
+        if attempt.posted_sum is not None and attempt.posted_sum.index == author:
             yield attempt.posted_sum.cid
-        for opening in attempt.openings.values():
-            yield opening.cid
-        if attempt.result is not None:
+        if author in attempt.openings:
+            yield attempt.openings[author].cid
+        if attempt.result is not None and attempt.result.index == author:
             yield attempt.result.result_cid

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from ..chain.raw import parse_raw
 from ..errors import FedchainError, UsageError
-from ..protocol.ids import Address, Bitmap, Cid, Digest
+from ..protocol.ids import Address, Bitmap, Cid, Digest, size_of
 
 _CHECK_HEX = 16
 
@@ -58,7 +59,7 @@ class Journal:
         self._federation: tuple[int, str, str] | None = None
         self._dealt: dict[tuple[int, int], Dealt] = {}
         self._receipts: dict[tuple[int, int], Bitmap] = {}
-        self._opened: dict[tuple[int, int, str], tuple[int, Bitmap]] = {}
+        self._opened: dict[tuple[int, int, str], list[tuple[int, Bitmap]]] = {}
         for record in self._recover():
             self._take(record)
         self._file = path.open("ab")
@@ -147,28 +148,45 @@ class Journal:
         if known is None:
             self._write({"kind": "receipt", "round": round, "attempt": attempt, "whole": whole})
 
-    def promise_opening(self, round: int, attempt: int, group: int, base: Digest, participants: Bitmap) -> None:
-        """Record the one set that is ever opened in (round, group) of updates to the model `base`.
+    def promise_opening(
+        self,
+        round: int,
+        attempt: int,
+        group: int,
+        base: Digest,
+        participants: Bitmap,
+        *,
+        threshold: int,
+        given_up: Collection[Bitmap] = (),
+        uncounted: Bitmap = Bitmap(0),
+    ) -> None:
+        """Record the set that is about to be opened in (round, group) of updates to the model `base`.
 
-        Raises PromiseRefused for any other set or attempt: the difference of two opened sums is a smaller sum (P4). A
-        round that begins again on another model has other updates.
+        Raises PromiseRefused for any set or attempt but the one opened before: the difference of two opened sums is a
+        smaller sum (P4.2). Only where that one was `given_up` by vote, a later attempt's set is opened, and only one
+        that differs from every set opened before in nobody, or in more than `threshold` members, the `uncounted`
+        (slashed, or removed) not counted. A round that begins again on another model has other updates.
         """
-        known = self._opened.get((round, group, base.hex()))
-        if known is not None and known != (attempt, participants):
-            raise PromiseRefused(
-                f"round {round} was opened for the set {known[1]:#b} of attempt {known[0]}; no other is ever opened"
-            )
-        if known is None:
-            self._write(
-                {
-                    "kind": "opened",
-                    "round": round,
-                    "attempt": attempt,
-                    "group": group,
-                    "base": base.hex(),
-                    "participants": participants,
-                }
-            )
+        known = self._opened.get((round, group, base.hex()), [])
+        if (attempt, participants) in known:
+            return
+        for before, opened in known:
+            said = f"round {round} was opened for the set {opened:#b} of attempt {before}"
+            if opened not in given_up or attempt <= before:
+                raise PromiseRefused(f"{said}; no other is ever opened")
+            apart = size_of((opened ^ participants) & ~uncounted)
+            if 0 < apart <= threshold:
+                raise PromiseRefused(f"{said}; one that differs in {apart} of them is never opened")
+        self._write(
+            {
+                "kind": "opened",
+                "round": round,
+                "attempt": attempt,
+                "group": group,
+                "base": base.hex(),
+                "participants": participants,
+            }
+        )
 
     def _write(self, record: dict[str, Any]) -> None:
         body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
@@ -201,7 +219,7 @@ class Journal:
                 self._receipts[record["round"], record["attempt"]] = Bitmap(record["whole"])
             case "opened":
                 set_opened = (record["attempt"], Bitmap(record["participants"]))
-                self._opened[record["round"], record["group"], record["base"]] = set_opened
+                self._opened.setdefault((record["round"], record["group"], record["base"]), []).append(set_opened)
             case kind:
                 raise UsageError(f"{self._path}: a record of unknown kind {kind!r}; was it written by a newer version?")
 

@@ -3,14 +3,15 @@
 Duties: examine every committed update; post one receipt an attempt; publish one opening once a participant set is
 locked and final. Deadlines: the receipt window; an opening has none, it is owed until the round closes. Refusals: it
 vouches for nothing it has not fetched and checked; it opens nothing whose share it lacks; it journals the set before it
-publishes, and opens no other set in that round whatever the chain says later.
+publishes, and opens no other set in that round whatever the chain says later, unless members gave the first one up and
+the new one is far enough from it.
 """
 
 from __future__ import annotations
 
 from ..crypto import make_opening
 from ..protocol.actions import PostReceipt, PublishOpening
-from ..protocol.ids import members_of
+from ..protocol.ids import Bitmap, members_of
 from ..protocol.participants import check_participants
 from ..protocol.phase import Phase, live_attempt, phase_of, training_end
 from ..protocol.state import Attempt, FederationState
@@ -26,7 +27,7 @@ class Shareholder:
     def __init__(self, context: PeerContext, holdings: Holdings) -> None:
         self._context = context
         self._holdings = holdings
-        self._refused: set[int] = set()
+        self._refused: set[tuple[int, int]] = set()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -74,7 +75,7 @@ class Shareholder:
         """
         context, locked = self._context, attempt.aggregate
         assert locked is not None
-        check_participants(state, attempt, locked.participants, offender=state.members[locked.index].member)
+        check_participants(state, attempt, locked.participants, offender=state.accounts[locked.index])
         self._holdings.examine(state, attempt, only=locked.participants)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
         shares = [holding.share for holding in holdings if holding is not None and holding.share is not None]
@@ -84,11 +85,18 @@ class Shareholder:
             crash_point("before-opening", attempt.round)
             where = (attempt.round, attempt.attempt, GROUP)
             try:
-                context.journal.promise_opening(*where, attempt.base_digest, locked.participants)
+                context.journal.promise_opening(
+                    *where,
+                    attempt.base_digest,
+                    locked.participants,
+                    threshold=attempt.threshold,
+                    given_up=state.abandoned.get(attempt.base_digest, ()),
+                    uncounted=Bitmap(state.slashed | state.removed),
+                )
             except PromiseRefused as refusal:
                 # The chain forgot a lock that this peer had acted on. Its other duties go on.
-                if attempt.round not in self._refused:
-                    self._refused.add(attempt.round)
+                if (attempt.round, attempt.attempt) not in self._refused:
+                    self._refused.add((attempt.round, attempt.attempt))
                     context.log.error("opening refused", round=attempt.round, reason=str(refusal))
                 return False
             opening = make_opening(shares)

@@ -14,14 +14,14 @@ import structlog
 
 from ..errors import CharterMismatch, UsageError
 from ..learn import LocalData, Task, genesis, load_task, local_data_of
-from ..ports import ChainReader, ChainWriter, Store
+from ..ports import ChainReader, ChainWriter, EncryptionKeys, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
 from ..protocol.charter import Charter, read_charter
 from ..protocol.founding import disagreements
 from ..protocol.ids import Address, Index
 from ..protocol.model import model_digest
-from ..protocol.phase import Phase, phase_of
+from ..protocol.phase import Phase, phase_of, start_of_run
 from ..protocol.state import FederationState
 from .context import PeerContext
 from .crash import crash_point
@@ -29,10 +29,14 @@ from .journal import Journal
 from .meter import Meter
 from .node import Node
 
+DEPOSITS = 40
+"""How many deposits a peer risks on demands, unless it is told otherwise: enough for the costliest lie, an S of which
+every leaf is wrong; each is a 32nd of a bond, and half of the liar's bond comes back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One founder's place in a federation it has checked: its index, the charter, its task and its own data."""
+    """One member's place in a federation it has checked: its index, the charter, its task and its own data."""
 
     me: Index
     charter: Charter
@@ -48,20 +52,23 @@ class Standing:
 def stand(state: FederationState, folder: Path, address: Address) -> Standing:
     """This address's standing in the federation, by the charter and task in `folder`.
 
-    Raises CharterMismatch when the folder's charter is not the contract's, UsageError when the address is no founder.
+    Raises CharterMismatch when the folder's charter is not the contract's, UsageError when the address is no member's.
     """
     charter = read_charter(folder)
     check_charter(state, charter)
     me = state.index_of(address)
     if me is None:
-        raise UsageError(f"{address} is not among the federation's founders; its charter names who may join")
+        raise UsageError(
+            f"{address} is not a member; ask {state.threshold} of the members to run: fedchain vote admit {address}"
+        )
     task = load_task(folder / charter.federation.task, charter.task_sha256)
     if model_digest(genesis(task, charter.run.seed)) != state.terms.genesis_digest:
         raise CharterMismatch(
             "the contract's first model is not the one that the charter's task and seed give here; ask the deployer"
             " how it was made, and use the same version of torch"
         )
-    data = local_data_of(task, me, len(state.founders), charter.run.seed)
+    # Where data are dealt out by index, as in examples, who joins later changes nothing about the founders' parts.
+    data = local_data_of(task, me, max(len(state.founders), me + 1), charter.run.seed)
     return Standing(me=me, charter=charter, task=task, data=data)
 
 
@@ -81,22 +88,32 @@ def check_charter(state: FederationState, charter: Charter) -> None:
         )
 
 
-def check_key(state: FederationState, me: Index, encryption_public: bytes) -> None:
-    """Raise UsageError if this member enrolled with another encryption key: it could open nothing dealt to it."""
-    if me in state.members and state.members[me].encryption_key != encryption_public:
+def check_key(state: FederationState, me: Index, keys: EncryptionKeys) -> None:
+    """Raise UsageError if this member registered another encryption key: it could open nothing dealt to it."""
+    if me in state.members and state.members[me].encryption_key not in keys.publics:
         raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")
 
 
-def enrol(state: FederationState, standing: Standing, sender: ChainWriter, encryption_public: bytes) -> bool:
-    """Pay the bond and register key and weight, if that was not done before; whether a transaction was sent."""
-    check_key(state, standing.me, encryption_public)
-    if standing.me in state.members:
-        return False
+def may_enrol(state: FederationState, me: Index, now: int) -> bool:
+    """Whether this member is not enrolled, and may: a founder before the run begins, later whom members have admitted.
+
+    Who left and was admitted again enrols again, once its bond is back.
+    """
+    if start_of_run(state, now) is None:
+        return me not in state.members
+    admitted = bool(state.admitted >> me & 1 and not state.bonded >> me & 1)
+    return admitted and phase_of(state, state.round, now) is not Phase.FINISHED
+
+
+def enrol(
+    state: FederationState, standing: Standing, sender: ChainWriter, encryption_public: bytes, before: int = 0
+) -> None:
+    """Pay the bond and register key and weight; `before`: how often this member has taken its bond back."""
     weight = weight_of(standing.samples, standing.charter.update)
     crash_point("before-enrol", 0)
-    sender.submit("enrol", Enrol(encryption_key=encryption_public, weight=weight, bond_wei=state.terms.bond_wei))
+    key = f"enrol/{before}" if before else "enrol"
+    sender.submit(key, Enrol(encryption_key=encryption_public, weight=weight, bond_wei=state.terms.bond_wei))
     crash_point("after-enrol", 0)
-    return True
 
 
 def run_peer(
@@ -104,7 +121,7 @@ def run_peer(
     standing: Standing,
     state: FederationState,
     address: Address,
-    encryption_private: bytes,
+    keys: EncryptionKeys,
     reader: ChainReader,
     sender: ChainWriter,
     store: Store,
@@ -114,6 +131,8 @@ def run_peer(
     engine: Literal["numpy", "tenseal"],
     log: structlog.stdlib.BoundLogger,
     challenge: bool = True,
+    deposits: int = DEPOSITS,
+    stay: bool = True,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
 ) -> FederationState:
@@ -121,7 +140,7 @@ def run_peer(
     context = PeerContext(
         me=standing.me,
         address=address,
-        encryption_private=encryption_private,
+        keys=keys,
         charter=standing.charter,
         terms=state.terms,
         task=standing.task,
@@ -135,8 +154,9 @@ def run_peer(
         seed=seed,
         engine=engine,
         challenge=challenge,
+        deposits=deposits,
         log=log,
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
         context.layout()
-    return Node(context, poll_s=poll_s, watch=watch).run()
+    return Node(context, poll_s=poll_s, watch=watch, stay=stay).run()

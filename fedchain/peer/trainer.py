@@ -60,7 +60,9 @@ class Trainer:
         voted = bool(state.stop_votes >> context.me & 1)
         if met and not voted:
             crash_point("before-vote", round)
-            context.sender.submit(f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round))
+            context.sender.submit(
+                f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round, model=attempt.base_digest)
+            )
             crash_point("after-vote", round)
             context.log.info("voted to stop", round=round, target=target)
         self._judged.add(attempt.base_digest)
@@ -77,7 +79,7 @@ class Trainer:
         context.log.info("trained", round=round, attempt=attempt.attempt, loss=_rounded(result.loss))
         context.meter.note(loss=_rounded(result.loss))
         crash_point("after-training", round)
-        weights = counted_weights(state, context.charter.update)
+        weights = counted_weights(attempt, context.charter.update)
         with context.meter.step("encrypt"):
             values = quantise(
                 result.update,
@@ -90,8 +92,8 @@ class Trainer:
                 context.round_context(attempt),
                 dealer=context.me,
                 dealer_address=context.address,
-                encryption_keys=state.encryption_keys(attempt),
-                threshold=context.terms.threshold,
+                encryption_keys=attempt.encryption_keys,
+                threshold=attempt.threshold,
                 values=values,
             )
         with context.meter.step("commit"):

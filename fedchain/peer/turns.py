@@ -17,10 +17,12 @@ def turn_at(state: FederationState, attempt: Attempt, me: Index, *, since: int, 
 
 def challenge_at(state: FederationState, attempt: Attempt, me: Index, *, since: int, liar: Index) -> int:
     """From when member `me` may challenge what `liar` said at `since`; within the challenge window everybody may."""
-    step = min(state.terms.aggregate_window_s, state.terms.challenge_window_s // len(state.founders))
+    step = min(state.terms.aggregate_window_s, state.terms.challenge_window_s // len(state.accounts))
     return since + _place(state, attempt, me, Index(liar + 1)) * step
 
 
 def _place(state: FederationState, attempt: Attempt, me: Index, first: Index) -> int:
     order = [index for index in attempt.order if state.heard >> index & 1]
-    return sorted(order, key=lambda index: (index - first) % len(state.founders)).index(me)
+    order.sort(key=lambda index: (index - first) % len(state.accounts))
+    # Who has joined since comes after all who were there.
+    return order.index(me) if me in order else len(order)

@@ -11,10 +11,17 @@ import pytest
 from fedchain.crypto import Aggregate
 from fedchain.crypto.parameters import PLAIN_MODULUS, Q
 from fedchain.errors import Fault
-from fedchain.protocol.actions import CommitResult, PublishOpening, RestateAggregate
+from fedchain.protocol.actions import CommitResult, DemandPage, PublishOpening, RestateAggregate, VoteToRefuse
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.disputes import judge
-from fedchain.protocol.events import AggregateRefuted, AggregateRestated, MemberSlashed, ResultRefuted
+from fedchain.protocol.events import (
+    AggregateRefuted,
+    AggregateRestated,
+    MemberSlashed,
+    Motion,
+    MotionVoted,
+    ResultRefuted,
+)
 from fedchain.protocol.evidence import ChallengeAggregate, ChallengeKeySum, ChallengeResidue, ChallengeResult
 from fedchain.protocol.ids import Address, Digest, Index, Root
 from fedchain.protocol.phase import Phase, phase_of
@@ -84,12 +91,13 @@ def test_a_right_sum_is_not_challenged(stage: Any) -> None:
     assert isinstance(opened, PublishOpening)
 
 
-def test_a_wrong_sum_whose_object_is_withheld_changes_nothing(stage: Any) -> None:
+def test_a_wrong_sum_that_is_kept_back_holds_nothing_up(stage: Any) -> None:
     state = stage.locked(0b11111, b"w" * 32)
     peer = stage.peer(1)
     (opened,) = peer.act(state, stage.now)
     assert isinstance(opened, PublishOpening)
-    assert peer.act(stage.locked(0b11111, b"w" * 32), stage.now) == [opened]
+    again, demand = peer.act(stage.locked(0b11111, b"w" * 32), stage.now)
+    assert again == opened and isinstance(demand, DemandPage)
 
 
 def test_a_peer_told_not_to_challenge_goes_on_with_the_right_sum(stage: Any) -> None:
@@ -166,18 +174,40 @@ def test_members_challenge_a_result_in_turns(stage: Any) -> None:
     assert len(peer.chain.sent) == 1
 
 
-def test_a_wrong_model_beside_right_roots_stops_the_peer_with_its_authors_name(stage: Any) -> None:
+def test_a_wrong_model_beside_right_roots_is_refused_by_vote_once(stage: Any) -> None:
     """The contract cannot hash a model, so nobody can prove it there."""
+    state = stage.closed_with(model_digest=WRONG)
+    peer = stage.peer(2)
+    assert not peer.challenger.settled(state, stage.now + 2)
+    assert peer.chain.sent == [VoteToRefuse(1, WRONG)]
+    attempt = state.closed[1]
+    voted = apply(state, MotionVoted(Motion.REFUSE, Index(2), 1, attempt.attempt, WRONG, stage.now + 2))
+    assert not peer.challenger.settled(voted, stage.now + 3)
+    assert len(peer.chain.sent) == 1, "a vote is cast once"
+
+
+def test_a_wrong_model_that_still_stands_after_the_challenge_window_stops_the_peer_with_its_authors_name(
+    stage: Any,
+) -> None:
+    state = stage.closed_with(model_digest=WRONG)
     peer = stage.peer(2)
     with pytest.raises(Fault, match="the model on chain is not the one the openings give") as caught:
-        peer.challenger.settled(stage.closed_with(model_digest=WRONG), stage.now + 2)
+        peer.challenger.settled(state, state.closed[1].result.at + state.terms.challenge_window_s)
     assert caught.value.evidence.offender == stage.members[LIAR].address
 
 
-def test_a_withheld_lie_is_waited_out_and_then_stops_the_peer(stage: Any) -> None:
+def test_a_peer_that_was_slashed_does_not_vote(stage: Any) -> None:
+    state = slashed(stage.closed_with(model_digest=WRONG), Index(2), 4, stage.now)
+    peer = stage.peer(2)
+    assert not peer.challenger.settled(state, stage.now + 2)
+    assert peer.chain.sent == []
+
+
+def test_a_withheld_lie_that_nobody_may_pursue_is_waited_out_and_then_stops_the_peer(stage: Any) -> None:
     lies = {"result_root": Root(b"\x11" * 32), "result_cid": cid_of(b"withheld"), "model_digest": WRONG}
     state = stage.closed_with(**lies)
     peer, over = stage.peer(2), stage.now + 1 + state.terms.challenge_window_s
+    peer.context.challenge = False
     assert not peer.challenger.settled(state, over - 1)
     with pytest.raises(Fault, match="the model on chain"):
         peer.challenger.settled(state, over)
@@ -195,6 +225,7 @@ def test_a_peer_told_not_to_challenge_waits_for_the_window(stage: Any) -> None:
 def test_nothing_is_built_on_wrong_roots_that_only_their_author_could_prove(stage: Any) -> None:
     state = stage.closed_with(result_root=Root(b"\x11" * 32), result_cid=cid_of(b"withheld"))
     peer = stage.peer(0)
+    peer.context.challenge = False
     assert [peer.challenger.settled(state, stage.now + 2) for _ in range(9)] == [False] * 9
 
 

@@ -40,7 +40,7 @@ def test_promises_are_there_after_a_restart(path: Path) -> None:
     with Journal(path) as journal:
         journal.promise_upload(1, 0, A)
         journal.promise_receipt(1, 0, Bitmap(0b10111))
-        journal.promise_opening(1, 0, 0, BASE, Bitmap(0b111))
+        journal.promise_opening(1, 0, 0, BASE, Bitmap(0b111), threshold=2)
         journal.promise_transaction("commit/1/0", 7, b"raw")
     with Journal(path) as journal:
         assert journal.dealt(1, 0) == A
@@ -78,22 +78,73 @@ def test_a_second_receipt_in_one_attempt_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(("attempt", "participants"), [(0, 0b1011), (1, 0b0111)])
 def test_no_second_set_or_attempt_of_a_round_is_ever_opened(path: Path, attempt: int, participants: int) -> None:
     with Journal(path) as journal:
-        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111))
+        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111), threshold=2)
     with Journal(path) as journal:
         with pytest.raises(PromiseRefused, match="no other is ever opened"):
-            journal.promise_opening(4, attempt, 0, BASE, Bitmap(participants))
-        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111))
+            journal.promise_opening(4, attempt, 0, BASE, Bitmap(participants), threshold=2)
+        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111), threshold=2)
 
 
 def test_a_round_that_begins_again_on_another_model_may_be_opened_once_more(path: Path) -> None:
     other = Digest(b"o" * 32)
     with Journal(path) as journal:
-        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111))
-        journal.promise_opening(4, 1, 0, other, Bitmap(0b1011))
+        journal.promise_opening(4, 0, 0, BASE, Bitmap(0b0111), threshold=2)
+        journal.promise_opening(4, 1, 0, other, Bitmap(0b1011), threshold=2)
     with Journal(path) as journal:
         for base, attempt, participants in ((BASE, 1, 0b1011), (other, 2, 0b1011), (other, 1, 0b0111)):
             with pytest.raises(PromiseRefused, match="no other is ever opened"):
-                journal.promise_opening(4, attempt, 0, base, Bitmap(participants))
+                journal.promise_opening(4, attempt, 0, base, Bitmap(participants), threshold=2)
+
+
+@pytest.mark.parametrize(
+    ("participants", "allowed"),
+    [
+        (0b0000_1111, True),  # the same set, dealt anew
+        (0b0111_1111, True),  # three more
+        (0b0001_1111, False),  # one more: the difference is its update
+        (0b0011_1001, False),  # two come, and the two that go were removed: they do not count
+        (0b0111_1000, True),
+    ],
+)
+def test_after_a_set_was_given_up_only_one_far_from_it_is_opened(path: Path, participants: int, allowed: bool) -> None:
+    first, removed = Bitmap(0b0000_1111), Bitmap(0b0000_0110)
+    with Journal(path) as journal:
+        journal.promise_opening(4, 0, 0, BASE, first, threshold=2)
+    with Journal(path) as journal:
+
+        def promise(attempt: int, *given_up: Bitmap) -> None:
+            journal.promise_opening(
+                4, attempt, 0, BASE, Bitmap(participants), threshold=2, given_up=given_up, uncounted=removed
+            )
+
+        for given_up in ((), (Bitmap(0b1110_0000),)):
+            with pytest.raises(PromiseRefused, match="no other is ever opened"):
+                promise(1, *given_up)
+        if allowed:
+            promise(1, first)
+        else:
+            with pytest.raises(PromiseRefused, match="never opened"):
+                promise(1, first)
+
+
+def test_every_set_that_was_opened_on_a_model_is_remembered(path: Path) -> None:
+    first, second = Bitmap(0b0000_1111), Bitmap(0b0111_1111)
+    with Journal(path) as journal:
+        journal.promise_opening(4, 0, 0, BASE, first, threshold=2)
+        journal.promise_opening(4, 1, 0, BASE, second, threshold=2, given_up=(first,))
+    with Journal(path) as journal:
+
+        def promise(attempt: int, participants: int, *given_up: Bitmap) -> None:
+            journal.promise_opening(4, attempt, 0, BASE, Bitmap(participants), threshold=2, given_up=given_up)
+
+        with pytest.raises(PromiseRefused, match="no other is ever opened"):
+            promise(2, first, first)
+        with pytest.raises(PromiseRefused, match="never opened"):
+            promise(2, 0b0011_1111, first, second)
+        with pytest.raises(PromiseRefused, match="no other is ever opened"):
+            promise(1, first, first, second)
+        promise(1, second)
+        promise(2, first, first, second)
 
 
 def test_a_statement_signed_anew_is_kept_beside_the_old(path: Path) -> None:

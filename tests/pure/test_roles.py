@@ -50,7 +50,7 @@ def test_a_shareholder_opens_the_locked_set_once_and_for_ever(stage: Any) -> Non
     again = peer.restarted()
     assert again.act(allowed, stage.now) == []
     with pytest.raises(PromiseRefused, match="no other is ever opened"):
-        again.journal.promise_opening(1, 0, 0, stage.opening.current.base_digest, Bitmap(0b01111))
+        again.journal.promise_opening(1, 0, 0, stage.opening.current.base_digest, Bitmap(0b01111), threshold=3)
 
 
 def test_an_opening_needs_no_receipt_and_looks_at_no_sum(stage: Any) -> None:

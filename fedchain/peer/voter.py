@@ -1,0 +1,70 @@
+"""The voter (P5.14): gives up a set that cannot be opened, so that its round may begin again.
+
+Duty: vote to abandon the locked set of the round under way, at once if this peer can show that it is spoiled; after
+half of the close window if fewer than t openings have come, or those that came do not open the sum. Refusals: nothing
+is given up that this peer could close itself, and no set twice. (Votes on members are for people: `fedchain vote`; the
+trainer votes to stop, the challenger refuses a model.)
+"""
+
+from __future__ import annotations
+
+from ..protocol.actions import VoteToAbandon
+from ..protocol.disputes import Refused
+from ..protocol.phase import Phase, live_attempt, phase_of, round_began_at
+from ..protocol.state import Attempt, FederationState
+from ..protocol.votes import check_vote
+from .context import PeerContext
+from .crash import crash_point
+from .decoder import Decoder
+
+
+class Voter:
+    """One peer's votes about the round under way."""
+
+    def __init__(self, context: PeerContext, decoder: Decoder) -> None:
+        self._context = context
+        self._decoder = decoder
+        self._refused: set[tuple[int, int]] = set()
+
+    def act(self, state: FederationState, now: int) -> bool:
+        """Do what is due now; whether anything was done."""
+        phase, attempt = phase_of(state, state.round, now), live_attempt(state, now)
+        if attempt is None or phase not in (Phase.OPENING, Phase.CLOSING):
+            return False
+        reason = self._reason_against(state, attempt, phase, now)
+        return reason is not None and self._abandon(state, attempt, reason, now)
+
+    def _reason_against(self, state: FederationState, attempt: Attempt, phase: Phase, now: int) -> str | None:
+        """Why the locked set must be given up; None as long as it may yet be closed."""
+        began = round_began_at(state, now)
+        assert began is not None
+        late = now >= began + state.terms.close_window_s // 2
+        if phase is Phase.OPENING:
+            came = f"{len(attempt.openings)} openings of {attempt.threshold}"
+            return f"{came} came in half of the close window" if late else None
+        if self._decoder.outcome(state, attempt) is not None:
+            return None
+        if self._decoder.is_spoiled(attempt):
+            return "spoiled: the key of a participant is not the one that it dealt"
+        if late and self._decoder.is_undecodable(attempt):
+            return "the openings of half of the close window do not open the sum"
+        return None
+
+    def _abandon(self, state: FederationState, attempt: Attempt, reason: str, now: int) -> bool:
+        context, place = self._context, (attempt.round, attempt.attempt)
+        vote = VoteToAbandon(*place)
+        if place in self._refused:
+            return False
+        try:
+            check_vote(state, context.me, vote, now)
+        except Refused as refused:
+            # Cast before, or given up too often: nothing changes about that in this attempt.
+            self._refused.add(place)
+            if refused.error_name != "FederationAlreadyVoted":
+                context.log.error("a set cannot be given up", round=attempt.round, reason=str(refused))
+            return False
+        crash_point("before-vote", attempt.round)
+        context.sender.submit(context.duty("abandon", attempt), vote)
+        crash_point("after-vote", attempt.round)
+        context.log.error("voted to abandon", round=attempt.round, attempt=attempt.attempt, reason=reason)
+        return True
