@@ -95,12 +95,12 @@ interface IFederation is IRecord {
     function postReceipts(uint32 round, uint32 attempt, SignedReceipt[] calldata receipts) external;
 
     /// @notice P4, for several members in one transaction. As commitUpdates.
-    function publishOpenings(uint32 round, uint32 attempt, uint16 group, SignedOpening[] calldata openings) external;
+    function publishOpenings(uint32 round, uint32 attempt, uint16 group, SignedOpening[] calldata lines) external;
 
-    /// @notice The sender holds that `model`, which stands before `round`, meets the charter's target (FederationOtherBasis if it
+    /// @notice The sender holds that the model which stands before `round` meets the charter's target (FederationOtherBasis if it
     /// is another one). From Training to Closing of the current round, after at least one closed round (FederationWrongRound
     /// before), once a round. With t votes the run is finished.
-    function voteToStop(uint32 round, bytes32 model) external;
+    function voteToStop(uint32 round, bytes32 modelDigest) external;
 
     // ---------------------------------------------------------------- views
 

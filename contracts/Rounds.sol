@@ -181,12 +181,12 @@ abstract contract Rounds is Members {
     }
 
     /// @inheritdoc IFederation
-    function voteToStop(uint32 round, bytes32 model_) external {
+    function voteToStop(uint32 round, bytes32 modelDigest) external {
         uint8 index = _memberIndex(msg.sender);
         if (round != _round || round == 1) revert FederationWrongRound(_round);
         (Phase phase, Attempt memory live,) = _phaseOf(round);
         if (phase == Phase.Finished) revert FederationWrongPhase(phase);
-        _checkBasis(model_, _modelBefore(round));
+        _checkBasis(modelDigest, _modelBefore(round));
         if (live.stopVotes & _bit(index) != 0) revert FederationAlreadyVoted();
 
         _attempts[round].stopVotes |= _bit(index);

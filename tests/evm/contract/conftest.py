@@ -37,6 +37,14 @@ TERMS: dict[str, Any] = {
 }
 
 
+# What members sign, as IRecord.sol words it.
+SIGNED = {
+    "Update": "uint32 round,uint32 attempt,bytes32 commitment,bytes32 ciphertextCid,bytes32 sharesCid",
+    "Receipt": "uint32 round,uint32 attempt,uint128 whole",
+    "Opening": "uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root,bytes32 cid",
+}
+
+
 class Refused(Exception):
     """The contract reverted: the error's name and arguments."""
 
@@ -150,6 +158,19 @@ class Deployed:
         if entry is None:
             return error
         return Refused(entry["name"], self.codec.decode([i["type"] for i in entry["inputs"]], data[4:]))
+
+    def signed(self, account: int, kind: str, *values: Any, **domain: Any) -> Any:
+        """What the chain's account signs (EIP-712): one of SIGNED, here unless `domain` says otherwise."""
+        fields = [dict(zip(("type", "name"), field.split(), strict=True)) for field in SIGNED[kind].split(",")]
+        where = {"name": "fedchain", "version": "1", "chainId": self.chain.chain_id, "verifyingContract": self.address}
+        said = {field["name"]: value for field, value in zip(fields, values, strict=True)}
+        message = encode_typed_data(where | domain, {kind: fields}, said)
+        return Account.sign_message(message, self.chain.keys[account])
+
+    def line(self, account: int, kind: str, *values: Any, **domain: Any) -> tuple[bytes, bytes]:
+        """The same as a batch holds it: r, and yParity with s in one word (EIP-2098)."""
+        made = self.signed(account, kind, *values, **domain)
+        return made.r.to_bytes(32, "big"), ((made.v - 27 << 255) | made.s).to_bytes(32, "big")
 
     # What members say, with digests made from who, where and when.
 
@@ -302,19 +323,12 @@ def play(found: Callable[..., Any], plays: ModuleType) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def sign(chain: Any) -> Callable[..., tuple[Any, bytes]]:
-    """`sign(federation, 2, participants=31)`: an EIP-712 opening by the chain's account 2, and its signature."""
+def sign() -> Callable[..., tuple[Any, bytes]]:
+    """`sign(federation, 2, participants=31)`: an opening by the chain's account 2, and its signature."""
 
     def signed(federation: Any, account: int, **said: Any) -> tuple[Any, bytes]:
         statement = {"round": 1, "attempt": 0, "group": 0, "participants": 31, "root": b"\x07" * 32}
-        statement |= {"cid": b"\x08" * 32} | said
-        kinds = ("uint32", "uint32", "uint16", "uint128", "bytes32", "bytes32")
-        domain = {"name": "fedchain", "version": "1", "chainId": chain.chain_id}
-        message = encode_typed_data(
-            domain | {"verifyingContract": federation.address},
-            {"Opening": [{"name": name, "type": kind} for name, kind in zip(statement, kinds, strict=True)]},
-            statement,
-        )
-        return tuple(statement.values()), Account.sign_message(message, chain.keys[account]).signature
+        values = tuple((statement | {"cid": b"\x08" * 32} | said).values())
+        return values, federation.signed(account, "Opening", *values).signature
 
     return signed

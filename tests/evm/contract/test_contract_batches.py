@@ -6,47 +6,27 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 
 ENROLLING, TRAINING, RECEIPTS, AGGREGATING, OPENING, CLOSING = range(6)
 ONE, ZERO = b"\x01" * 32, bytes(32)
 STRANGER = 9
-TYPES = {
-    "Update": ("uint32 round", "uint32 attempt", "bytes32 commitment", "bytes32 ciphertextCid", "bytes32 sharesCid"),
-    "Receipt": ("uint32 round", "uint32 attempt", "uint128 whole"),
-    "Opening": (
-        *("uint32 round", "uint32 attempt", "uint16 group"),
-        *("uint128 participants", "bytes32 root", "bytes32 cid"),
-    ),
-}
 
 Found = Callable[..., Any]
 Refuses = Callable[..., Any]
 
 
-def signed(federation: Any, account: int, kind: str, *values: Any, **domain: Any) -> tuple[bytes, bytes]:
-    """r, and yParity with s in one word (EIP-2098)."""
-    fields = [dict(zip(("type", "name"), field.split(), strict=True)) for field in TYPES[kind]]
-    where = {"name": "fedchain", "version": "1", "chainId": federation.chain.chain_id}
-    where |= {"verifyingContract": federation.address} | domain
-    said = {field["name"]: value for field, value in zip(fields, values, strict=True)}
-    made = Account.sign_message(encode_typed_data(where, {kind: fields}, said), federation.chain.keys[account])
-    return made.r.to_bytes(32, "big"), ((made.v - 27 << 255) | made.s).to_bytes(32, "big")
-
-
 def update(federation: Any, member: int, round: int = 1, attempt: int = 0, **domain: Any) -> tuple[Any, ...]:
     words = [bytes([member, n]) * 16 for n in (1, 2, 3)]
-    return *words, signed(federation, member, "Update", round, attempt, *words, **domain)
+    return *words, federation.line(member, "Update", round, attempt, *words, **domain)
 
 
 def receipt(federation: Any, member: int, whole: int, round: int = 1, attempt: int = 0) -> tuple[Any, ...]:
-    return whole, signed(federation, member, "Receipt", round, attempt, whole)
+    return whole, federation.line(member, "Receipt", round, attempt, whole)
 
 
 def opening(federation: Any, member: int, participants: int = 31, round: int = 1, attempt: int = 0) -> tuple[Any, ...]:
     words = [bytes([member, n]) * 16 for n in (4, 5)]
-    return *words, signed(federation, member, "Opening", round, attempt, 0, participants, *words)
+    return *words, federation.line(member, "Opening", round, attempt, 0, participants, *words)
 
 
 def batch(federation: Any, name: str, *arguments: Any, at: int | None = None) -> list[Any]:
@@ -142,11 +122,11 @@ def test_a_line_counts_for_its_signer_and_for_what_it_signed(found: Found, refus
         update(federation, 2, verifyingContract=other.address),
         update(federation, 2, chainId=1),
         update(federation, 2, name="another"),
-        (*good[:3], signed(federation, 2, "Receipt", 1, 0, 31)),
+        (*good[:3], federation.line(2, "Receipt", 1, 0, 31)),
         (*good[:3], (ONE, ZERO)),
     ):
         assert signers(line) not in members
-    stranger = (*good[:3], signed(federation, STRANGER, "Update", 1, 0, *good[:3]))
+    stranger = (*good[:3], federation.line(STRANGER, "Update", 1, 0, *good[:3]))
     assert signers(stranger) == federation.chain.accounts[STRANGER].lower()
     assert int(signers((*good[:3], (ZERO, ZERO))), 16) == 0
     ((_, said),) = batch(federation, "commitUpdates", 1, 0, [good])
@@ -158,7 +138,7 @@ def test_one_bad_line_refuses_the_batch(found: Found, refuses: Refuses, sign: An
     lines = [update(federation, member) for member in range(5)]
     empty = (ZERO, ONE, ONE)
     with refuses("FederationEmptyDigest"):
-        batch(federation, "commitUpdates", 1, 0, [*lines[:4], (*empty, signed(federation, 4, "Update", 1, 0, *empty))])
+        batch(federation, "commitUpdates", 1, 0, [*lines[:4], (*empty, federation.line(4, "Update", 1, 0, *empty))])
     assert federation.call("roundAt", 1)["committed"] == 0
     federation.send(0, "challengeEquivocation", *sign(federation, 3), *sign(federation, 3, participants=15))
     with refuses("FederationSlashed", 3):

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 
 from fedchain.chain.artifacts import load_artifact
 
@@ -401,24 +399,8 @@ def the_openers_are_not_t_members_that_have_opened(found: Found, refuses: Refuse
 
 def conflict(federation: Any, member: int) -> tuple[Any, ...]:
     """Two openings by this member that contradict each other, each with its signature."""
-    pair: list[Any] = []
-    for participants in (15, 31):
-        values = (1, 0, 0, participants, ONE, ONE)
-        names = (("round", 32), ("attempt", 32), ("group", 16), ("participants", 128))
-        kinds = [{"name": name, "type": f"uint{bits}"} for name, bits in names]
-        kinds += [{"name": name, "type": "bytes32"} for name in ("root", "cid")]
-        message = encode_typed_data(
-            {
-                "name": "fedchain",
-                "version": "1",
-                "chainId": federation.chain.chain_id,
-                "verifyingContract": federation.address,
-            },
-            {"Opening": kinds},
-            {kind["name"]: value for kind, value in zip(kinds, values, strict=True)},
-        )
-        pair += [values, Account.sign_message(message, federation.chain.keys[member]).signature]
-    return tuple(pair)
+    pair = [(1, 0, 0, participants, ONE, ONE) for participants in (15, 31)]
+    return tuple(part for said in pair for part in (said, federation.signed(member, "Opening", *said).signature))
 
 
 @provokes("FederationOtherBasis")

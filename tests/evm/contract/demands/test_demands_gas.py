@@ -1,0 +1,76 @@
+"""What demands cost for a model of a million parameters, and that contracts/README.md says so; `pytest -s` prints it.
+
+Trees of that size are not built here: what a page shows and any siblings make a root, and the contract cannot tell.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedchain.protocol.commitment import update_commitment
+from fedchain.protocol.merkle import fold, hash_leaf
+
+README = Path(__file__).parents[4] / "contracts" / "README.md"
+MODEL_SIZE, DEPTH = 1_000_000, 13
+CIPHERTEXT, AGGREGATE = 0, 1
+
+Found = Callable[..., Any]
+
+
+def check_readme(measured: dict[str, int]) -> None:
+    """The table of the README holds these figures, to one in a hundred."""
+    rows = re.findall(r"^\| ([^|]+) \| ([\d,]+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    told = {what: int(figure.replace(",", "")) for what, figure in rows}
+    print()
+    for what, figure in measured.items():
+        print(f"| {what} | {figure:,} |")
+    assert measured == {what: pytest.approx(told.get(what, 0), rel=0.01) for what in measured}
+
+
+def shown(level: int, position: int, chosen: random.Random) -> tuple[bytes, list[bytes]]:
+    """The root of a tree in which this page is, and the page's words."""
+    below = [chosen.randbytes(32) for _ in range(1 << min(6, level) if level else 16)]
+    path = [chosen.randbytes(32) for _ in range(DEPTH - level)]
+    node, nodes = hash_leaf(b"".join(below)), below
+    while level and len(nodes) > 1:
+        nodes = [sha256(b"\x01" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
+        node = nodes[0]
+    return fold(node, position, path), below + path
+
+
+@pytest.mark.parametrize("members", [10, 64])
+def test_demands_cost_what_the_readme_says(found: Found, start_anvil: Callable[..., Any], members: int) -> None:
+    on = start_anvil(accounts=66) if members > 10 else None
+    federation = found(members, on=on, threshold=members // 2 + 1, modelSize=MODEL_SIZE, challengeWindow=8000)
+    federation.all_enrol()
+    chain, chosen = federation.chain, random.Random(1)
+    stranger, deposit = chain.accounts[-1], federation.call("demandDeposit")
+    pages = {0: shown(0, 7000, chosen), 6: shown(6, 7000 >> 6, chosen), 13: shown(13, 0, chosen)}
+    place, other, lines = (chain.chain_id, federation.address, 1, 0), b"\x0a" * 32, []
+    for member in range(members):
+        root = pages[{0: 0, 1: 6}.get(member, 13)][0]
+        lines.append((member, update_commitment(*place, federation.founders[member], root, other)))
+        federation.send(member, "commitUpdate", 1, 0, lines[-1][1], b"\x01" * 32, b"\x02" * 32)
+    gas: dict[str, int] = {}
+    demanded = []
+    for member, (level, (_, words)) in enumerate(pages.items()):
+        page = (CIPHERTEXT, member, 1, 0, 0, level, 7000 >> level, lines[member][1])
+        told = federation.send(stranger, "demandPage", page, lines, value=deposit)
+        gas.setdefault(f"demandPage, {members} members", int(told["gasUsed"], 16))
+        snapshot = chain.rpc("evm_snapshot")
+        told = federation.send(0, "showPage", page, other, words)
+        gas[f"showPage, {('a leaf', '64 nodes', '64 nodes at the root')[member]}"] = int(told["gasUsed"], 16)
+        chain.rpc("evm_revert", snapshot)
+        demanded.append(page)
+    chain.mine_at(chain.now + 1000)
+    gas["closeDemand, silent"] = int(federation.send(0, "closeDemand", demanded[0])["gasUsed"], 16)
+    if members > 10:
+        gas = {what: figure for what, figure in gas.items() if "members" in what}
+    check_readme(gas)
