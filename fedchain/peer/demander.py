@@ -104,7 +104,7 @@ class Demander:
     def _pursue_key_sum(
         self, state: FederationState, attempt: Attempt, right: Result, pages: tuple[Page, Page], now: int
     ) -> Challenge | Pursuit:
-        """R2, if the openers' openings give another S; else one of these is wrong, and R3 shows that S does not fit."""
+        """R2, if the openers' openings give another S; else one is wrong or gone, and R3 shows that S does not fit."""
         posted = attempt.result
         assert posted is not None
         found = self._descend(state, attempt, pages[0], posted.at, now)
@@ -112,12 +112,13 @@ class Demander:
             return found
         openers = members_of(posted.openers)
         said = _all({i: self._opening_leaf(state, attempt, i, found.leaf, now) for i in openers})
-        if isinstance(said, Pursuit):
+        if said is Pursuit.SENT or said is Pursuit.WAITING:
             return said
-        challenge = refute_key_sum(attempt, said, found)
-        return (
-            challenge if self._holds(state, challenge, now) else self._whole_key_sum(state, attempt, right, pages, now)
-        )
+        if not isinstance(said, Pursuit):
+            challenge = refute_key_sum(attempt, said, found)
+            if self._holds(state, challenge, now):
+                return challenge
+        return self._whole_key_sum(state, attempt, right, pages, now)
 
     def _whole_key_sum(
         self, state: FederationState, attempt: Attempt, right: Result, pages: tuple[Page, Page], now: int
@@ -191,7 +192,9 @@ class Demander:
         context, demand = self._context, state.demands.get(page.name)
         author, what = state.accounts[page.index], page.kind.name.lower()
         if demand is None:
-            if now < challenge_at(state, attempt, context.me, since=since, liar=page.index):
+            # An opening is asked for because of what the closer made of it.
+            liar = attempt.result.index if attempt.result and page.kind is Kind.OPENING else page.index
+            if now < challenge_at(state, attempt, context.me, since=since, liar=liar):
                 return Pursuit.WAITING
             if deposits_of(self._events(), context.address) >= context.deposits:
                 self._say_once(f"{context.deposits} deposits are out or gone; no more pages are demanded (--deposits)")

@@ -1,0 +1,120 @@
+"""What a peer shows when a page is demanded: its own at once, others' when they have not, and never anything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fedchain.protocol.actions import ShowPage
+from fedchain.protocol.demands import check_shown
+from fedchain.protocol.descent import aggregate_page, leaf_page, opening_page, result_pages
+from fedchain.protocol.events import PageDemanded, PageShown
+from fedchain.protocol.ids import Address, Index
+from fedchain.protocol.merkle import depth_of
+from fedchain.protocol.pages import Kind, Page
+from fedchain.protocol.scheme import leaves_of
+from fedchain.protocol.state import FederationState
+from fedchain.protocol.transition import apply
+
+SOMEBODY = Address("0x" + "99" * 20)
+
+
+def page_of(stage: Any, kind: Kind) -> Page:
+    """The root's page of an object of the closed round."""
+    attempt = stage.world.state.closed[1]
+    if kind is Kind.CIPHERTEXT:
+        level = depth_of(leaves_of(5_000))
+        return Page(kind, Index(3), 1, 0, 0, level, 0, attempt.commits[Index(3)].commitment)
+    if kind is Kind.AGGREGATE:
+        return aggregate_page(attempt.posted_sum, 5_000)
+    if kind is Kind.OPENING:
+        return opening_page(attempt.openings[Index(3)])
+    return result_pages(attempt, 5_000)[kind is Kind.RESULT]
+
+
+def demanded(stage: Any, *pages: Page, challenge_window_s: int = 60) -> tuple[FederationState, int]:
+    """The state in which these pages are demanded, and the deadline."""
+    state, at = stage.world.state, stage.now + 5
+    state = replace(state, terms=replace(state.terms, challenge_window_s=challenge_window_s))
+    deadline = at + state.terms.answer_window_s
+    for page in pages:
+        state = apply(state, PageDemanded(page.name, SOMEBODY, deadline, page, at))
+    return state, deadline
+
+
+def shown(peer: Any, state: FederationState, now: int) -> list[ShowPage]:
+    """What it shows, each held to what the contract checks."""
+    peer.chain.sent.clear()
+    while peer.respondent.act(state, now):
+        action = peer.chain.sent[-1]
+        check_shown(state, peer.chain.chain_id, peer.chain.contract, action, now)
+        said = action.other, action.words
+        state = apply(state, PageShown(action.page.name, peer.context.address, *said, now))
+    return list(peer.chain.sent)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("whole", [True, False])
+def test_any_page_of_anything_is_shown_by_who_stated_it_and_by_others(stage: Any, kind: Kind, whole: bool) -> None:
+    page = page_of(stage, kind)
+    if not whole:
+        page = leaf_page(page, 11)
+    state, deadline = demanded(stage, page)
+    author, other = stage.peer(page.index), stage.peer((page.index + 1) % 5)
+    assert [action.page for action in shown(author, state, stage.now + 5)] == [page], "at once"
+    half = deadline - state.terms.answer_window_s // 2
+    assert shown(other, state, half - 1) == []
+    assert [action.page for action in shown(other, state, half)] == [page]
+
+
+def test_members_answer_for_another_one_after_another(stage: Any) -> None:
+    page = page_of(stage, Kind.AGGREGATE)
+    state, deadline = demanded(stage, page, challenge_window_s=800)
+    half = deadline - 50
+    times = [half + place * 10 for place in range(4)]
+    for place, due in enumerate(times, start=1):
+        peer = stage.peer((page.index + place) % 5)
+        assert shown(peer, state, due - 1) == []
+        assert len(shown(peer, state, due)) == 1
+
+
+def test_nothing_is_shown_after_the_deadline(stage: Any) -> None:
+    page = page_of(stage, Kind.OPENING)
+    state, deadline = demanded(stage, page)
+    assert shown(stage.peer(page.index), state, deadline) == []
+
+
+def test_several_demands_are_all_answered(stage: Any) -> None:
+    attempt = stage.world.state.closed[1]
+    page = opening_page(attempt.openings[Index(3)])
+    pages = [leaf_page(page, leaf) for leaf in range(4)]
+    state, _ = demanded(stage, *pages)
+    assert [action.page for action in shown(stage.peer(3), state, stage.now + 5)] == pages
+
+
+def test_an_object_that_is_gone_is_looked_for_a_few_times_and_not_all_the_time(stage: Any) -> None:
+    page = page_of(stage, Kind.OPENING)
+    state, _ = demanded(stage, page, challenge_window_s=800)
+    peer = stage.peer(3)
+    asked: list[str] = []
+    kept = peer.store.get
+
+    def get(cid: Any, max_bytes: int) -> bytes:
+        asked.append(cid)
+        return kept(cid, max_bytes)
+
+    peer.store.get = get
+    del peer.store.objects[stage.world.state.closed[1].openings[Index(3)].cid]
+    for _ in range(5):
+        assert shown(peer, state, stage.now + 5) == []
+    assert len(asked) == 1
+    assert shown(peer, state, stage.now + 5 + 13) == [] and len(asked) == 2
+
+
+def test_another_object_under_the_same_cid_is_not_shown(stage: Any) -> None:
+    """A page that does not belong to the root on record would be refused: it costs gas, and helps nobody."""
+    page = replace(page_of(stage, Kind.AGGREGATE), word=b"\x33" * 32)
+    state, _ = demanded(stage, page)
+    assert shown(stage.peer(page.index), state, stage.now + 5) == []
