@@ -73,6 +73,7 @@ abstract contract Members is Phases {
         }
         uint256 bond = _bond;
         uint256 lost = bond * _strikesOf(index) / 64;
+        _clearStrikes(index);
         _burnt += lost;
         emit BondWithdrawn(uint8(index), bond - lost);
         _pay(msg.sender, bond - lost);

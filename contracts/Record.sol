@@ -205,6 +205,11 @@ abstract contract Record is IRecord {
         _strikes = strikes;
     }
 
+    /// @dev Its strikes were paid for.
+    function _clearStrikes(uint256 index) internal {
+        _strikes &= ~(15 << (4 * index));
+    }
+
     function _strikesOf(uint256 index) internal view returns (uint256) {
         return _strikesIn(_strikes, index);
     }
