@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedchain.protocol.pages import Kind, Page, show
+
 KINDS = CIPHERTEXT, AGGREGATE, OPENING, KEY_SUM, RESULT = range(5)
 ONE, ZERO = b"\x01" * 32, bytes(32)
 
@@ -44,6 +46,20 @@ def test_every_page_of_every_object_is_demanded_and_shown(demands: DemandsOf, ki
             assert federation.call("rewardOf", asked.other) == earned + 100
     assert federation.call("slashed") == 0
     assert federation.call("rewardOf", asked.stranger) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_package_names_and_shows_pages_as_the_contract_does(demands: DemandsOf, kind: int) -> None:
+    asked = demands()
+    for level in range(asked.depth(kind) + 1):
+        page, tree = asked.page(kind, level, 0), asked.tree(kind, 2)
+        own = Page(Kind(kind), *page[1:])
+        shown = show(own, tree.hashes(), tree.leaves[0].astype("<u8").tobytes())
+        assert own.name == asked.demand(page)[0][1]["demand"]
+        assert list(shown) == asked.words(page)[1]
+        root = own.shown_root(asked.federation.terms["modelSize"], shown)
+        assert root == tree.root()
+        asked.said(asked.other, "showPage", page, asked.words(page)[0], list(shown))
 
 
 @pytest.mark.parametrize("model_size", [1, 128, 129, 128 * 64, 128 * 64 + 1])
