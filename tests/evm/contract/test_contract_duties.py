@@ -86,7 +86,7 @@ def test_a_bond_comes_back_less_a_64th_for_each_strike_and_never_less_than_15_al
     assert int(chain.rpc("eth_getBalance", federation.address, "latest"), 16) == lost
 
 
-def test_strikes_of_neighbours_do_not_touch_and_stay_when_a_member_comes_back(found: Found) -> None:
+def test_strikes_of_neighbours_do_not_touch_and_each_is_paid_for_once(found: Found) -> None:
     federation = found(5, threshold=3, rounds=9, receiptWindow=10, challengeWindow=5, bond=6400).all_enrol()
     for round in (1, 2):
         round_without(federation, 1, round)
@@ -100,7 +100,12 @@ def test_strikes_of_neighbours_do_not_touch_and_stay_when_a_member_comes_back(fo
         federation.send(member, "voteToAdmit", federation.founders[1])
     federation.enrol(1)
     federation.finish_round(5, members=(0, 2, 3, 4))
-    assert strikes(federation) == [0, 2, 1, 0, 0]
+    assert strikes(federation) == [0, 0, 1, 0, 0]
+    federation.send(1, "resign")
+    federation.finish_round(6)
+    told = federation.events(federation.send(1, "withdrawBond", at=federation.chain.now + 5))
+    assert told == [("BondWithdrawn", {"index": 1, "amount": 6400})]
+    assert federation.call("burnt") == 200
 
 
 # The close window.
