@@ -177,7 +177,8 @@ def _membership(
             member = replace(state.members[index], encryption_key=event.encryption_key)
             return replace(state, members=MappingProxyType({**state.members, index: member}))
         case BondWithdrawn():
-            state = replace(state, bonded=_without(state.bonded, index))
+            # Its strikes are paid for with the bond that they counted against.
+            state = replace(state, bonded=_without(state.bonded, index), strikes=with_entry(state.strikes, index, 0))
             if not before_run:
                 return replace(state, joining=_without(state.joining, index))
             # Nobody takes part without a stake: who leaves before the run begins is no longer enrolled.
