@@ -180,9 +180,14 @@ class LocalFederation:
 
     def prepare_peers(self, devnet: Devnet, poll_s: float) -> None:
         """Make each member's command; `peers[i].start()` starts it."""
-        self.peers = [self._peer(devnet, index, poll_s) for index in range(len(self.members))]
+        self.peers = [self.peer_of(devnet, index, poll_s) for index in range(len(self.members))]
 
-    def _peer(self, devnet: Devnet, index: int, poll_s: float) -> PeerProcess:
+    def key_of(self, index: int) -> Path:
+        """Where one member's keystore is, or that of who is to join as that member."""
+        return _key_file(self.workdir, index)
+
+    def peer_of(self, devnet: Devnet, index: int, poll_s: float) -> PeerProcess:
+        """One member's process, not yet started."""
         key = _key_file(self.workdir, index)
         command = [sys.executable, "-m", "fedchain.cli.main", "peer", "run", str(self.folder), "--enrol", "--quiet"]
         # Nobody here keeps anything back, and whoever watches waits for the end.

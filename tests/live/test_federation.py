@@ -26,7 +26,7 @@ WINDOWS = [
     "windows.training_s=60",
     "windows.receipt_s=20",
     "windows.aggregate_s=4",
-    "windows.challenge_s=0",
+    "windows.challenge_s=1",
 ]
 PATIENCE_S = 400
 
@@ -81,7 +81,7 @@ def test_five_peers_train_one_model_and_a_stranger_finds_no_fault(
     for peer in local.peers:
         peer.start()
     state = wait_until(local, devnet, finished)
-    local.wait_for_peers(10)
+    local.wait_for_peers(30)
     assert [peer.exit_code for peer in local.peers] == [0] * 5, [p.last_words() for p in local.peers]
     assert len(state.closed) == 2
     for attempt in state.closed.values():
@@ -157,7 +157,7 @@ def test_a_peer_killed_at_any_point_and_started_again_finishes_the_round(
         peer.start(crash_of(peer.index))
     state = wait_until(local, devnet, finished, each=start_again)
     assert crashes == {i: [] for i in range(4)}, "every planned crash happened"
-    local.wait_for_peers(10)
+    local.wait_for_peers(30)
     assert [peer.exit_code for peer in local.peers] == [0] * 4, [p.last_words() for p in local.peers]
     assert len(state.closed) == rounds
     for attempt in state.closed.values():
