@@ -100,7 +100,7 @@ class _Audit:
             charter = check_charter(founding, self._shelf, self._ledger)
         history = replay(log, charter, self._ledger)
         state = history.state
-        check_genesis(state, self._shelf, self._ledger)
+        check_genesis(state, charter, self._shelf, self._ledger)
         gas = self._gas(log, history)
         attempts = list(_attempts(state, now))
         accounts = []

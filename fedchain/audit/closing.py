@@ -22,10 +22,12 @@ from ..crypto import (
     sum_ciphertexts,
 )
 from ..errors import Fault, ObjectCorrupt, ObjectMissing
-from ..protocol.arithmetic import average, counted_weights, next_model
+from ..protocol.arithmetic import average, counted_weights
+from ..protocol.charter import Charter
 from ..protocol.events import AggregateCommitted, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
-from ..protocol.model import assemble, flatten, layout_of, model_bytes_bound, model_digest
+from ..protocol.model import flatten, model_bytes_bound, model_digest
+from ..protocol.outer import following_model, update_size_of
 from ..protocol.state import PostedSum
 from .history import CONTRACT
 from .ledger import FEDERATION
@@ -257,34 +259,36 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
     if subject.charter is None:
         subject.block(10, "the scale of updates stands in the charter, which was not to be had")
         return None
-    base = _base_model(subject)
+    base = _base_model(subject, subject.charter)
     if base is None:
         return None
     weights = counted_weights(subject.state, subject.charter.update)
     participants = members_of(locked.participants)
+    weight = sum(weights[index] for index in participants)
     try:
-        layout = layout_of(base)
         mean = average(
             opened.sums,
             participants=len(participants),
-            total_weight=sum(weights[index] for index in participants),
+            total_weight=weight,
             max_weight=max(weights.values()),
             settings=subject.charter.update,
         )
-        return model_digest(assemble(layout, next_model(flatten(base), mean)))
+        model = following_model(base, mean, charter=subject.charter, weight=weight, of_weight=sum(weights.values()))
+        return model_digest(model)
     except Fault as fault:
         # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.
         subject.ledger.raised(subject.scope, 10, fault, "one of the participants")
         return None
 
 
-def _base_model(subject: Subject) -> bytes | None:
+def _base_model(subject: Subject, charter: Charter) -> bytes | None:
     """The model that members trained from, by the digest on chain; None, written down, where there is none to use."""
     digest, cid = subject.attempt.base_digest, subject.attempt.base_cid
     bound = model_bytes_bound(subject.state.terms.model_size)
     try:
         base = subject.shelf.content(cid, bound)
-        if model_digest(base) == digest and flatten(base).size == subject.state.terms.model_size:
+        if model_digest(base) == digest and update_size_of(base, charter) == subject.state.terms.model_size:
+            flatten(base)
             return base
     except (ObjectMissing, ObjectCorrupt, Fault):
         pass

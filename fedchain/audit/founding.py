@@ -10,6 +10,7 @@ from ..protocol.charter import MAX_CHARTER_BYTES, Charter, parse_charter
 from ..protocol.events import FederationFounded
 from ..protocol.founding import disagreements
 from ..protocol.model import flatten, model_bytes_bound, model_digest
+from ..protocol.outer import update_size_of, with_first_state
 from ..protocol.state import FederationState
 from .history import CONTRACT
 from .ledger import FEDERATION, Ledger
@@ -63,8 +64,8 @@ def check_charter(event: FederationFounded, shelf: Shelf, ledger: Ledger) -> Cha
     return charter
 
 
-def check_genesis(state: FederationState, shelf: Shelf, ledger: Ledger) -> None:
-    """Check 11, the beginning: the first model's bytes, form and size."""
+def check_genesis(state: FederationState, charter: Charter | None, shelf: Shelf, ledger: Ledger) -> None:
+    """Check 11, the beginning: the first model's bytes, form and size; with the charter also the state beside it."""
     terms = state.terms
 
     def fault(expected: str, got: str) -> None:
@@ -80,12 +81,16 @@ def check_genesis(state: FederationState, shelf: Shelf, ledger: Ledger) -> None:
     if digest != terms.genesis_digest:
         fault(f"a first model of the digest {terms.genesis_digest.hex()}", digest.hex())
     try:
-        size = flatten(content).size
+        flatten(content)
+        if charter is not None:
+            size = update_size_of(content, charter)
+            if size != terms.model_size:
+                fault(f"{terms.model_size} values an update, as in the contract", str(size))
+            begun = with_first_state(content, charter)
+            if begun != content:
+                fault("the state that every run begins with", "another one beside the first model")
     except Fault as broken:
         ledger.raised(FEDERATION, 11, broken, DEPLOYER)
-        return
-    if size != terms.model_size:
-        fault(f"{terms.model_size} parameters, as in the contract", str(size))
 
 
 def check_chain(state: FederationState, closed: Sequence[Account], ledger: Ledger) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from ..audit import Report, audit, write_html
 from ..devnet.network import Devnet
 from ..errors import ChainUnreachable, FedchainError, UsageError
-from ..learn import evaluate, genesis
+from ..learn import evaluate, first_model
 from ..protocol.model import model_bytes_bound
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
@@ -117,7 +117,7 @@ class Demo:
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
         with self._timed("comparison: the same model trained centrally, and by each peer alone"):
-            first = genesis(local.task, local.charter.run.seed)
+            first = first_model(local.task, local.charter)
             comparison = compare(local.charter, local.task, len(state.closed), first, model)
         meters = local.meters()
         print_ending(self._console, self._workdir, local.charter, report, comparison, self._metrics, meters)

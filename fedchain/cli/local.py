@@ -27,7 +27,7 @@ from ..chain.reader import Reader
 from ..devnet.network import Devnet
 from ..devnet.processes import die_with_parent
 from ..errors import UsageError
-from ..learn import Task, genesis, load_task
+from ..learn import Task, first_model, load_task
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
 from ..store.ipfs import IpfsStore
@@ -161,7 +161,7 @@ class LocalFederation:
         for member in self.members:
             devnet.fund(member, FUNDS_WEI)
         store = IpfsStore(devnet.ipfs_apis[0])
-        model = genesis(self.task, self.charter.run.seed)
+        model = first_model(self.task, self.charter)
         terms = terms_of(self.charter, store.put(self.charter.canonical()), model, store.put(model))
         self._deployment = deploy(
             devnet.rpc,

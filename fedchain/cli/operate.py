@@ -175,11 +175,11 @@ def found(
     """Put the charter and its genesis model into IPFS, and found the contract that holds their digests."""
     from ..chain.deploy import deploy as create
     from ..chain.deployment import terms_of
-    from ..learn import genesis, load_task
+    from ..learn import first_model, load_task
     from ..store.ipfs import IpfsStore
 
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    model = genesis(task, charter.run.seed)
+    model = first_model(task, charter)
     store = IpfsStore(ipfs)
     terms = terms_of(charter, store.put(charter.canonical()), model, store.put(model))
     founders = tuple(Address(member) for member in charter.federation.members)

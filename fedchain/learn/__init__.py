@@ -3,7 +3,7 @@
 from .baselines import alone, centralised, pooled
 from .loading import load_task, local_data_of
 from .task import Examples, LocalData, Task
-from .training import TrainResult, evaluate, genesis, train_locally
+from .training import TrainResult, evaluate, first_model, genesis, train_locally
 
 __all__ = [
     "Examples",
@@ -13,6 +13,7 @@ __all__ = [
     "alone",
     "centralised",
     "evaluate",
+    "first_model",
     "genesis",
     "load_task",
     "local_data_of",

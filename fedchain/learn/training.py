@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from ..errors import CharterMismatch, UsageError
 from ..ports import Progress
-from ..protocol.charter import Algorithm
+from ..protocol.charter import Algorithm, Charter
 from ..protocol.model import ModelLayout, Vector, assemble, flatten, layout_from, layout_of, split
+from ..protocol.outer import STATE_PREFIX, model_layout, with_first_state
 from ..protocol.seeds import seed_for
 from .loading import task_code
 from .task import Examples, LocalData, Task, to_device
@@ -42,11 +43,16 @@ class TrainResult:
 
 
 def genesis(task: Task, seed: int) -> bytes:
-    """The model that round 1 starts from, canonical safetensors: the task's own initial values under this seed."""
+    """The task's own initial values under this seed, canonical safetensors, with no state beside them."""
     with reproducible(seed_for("genesis", seed)):
         model = _built(task)
         layout = _layout(task, model)
         return assemble(layout, _vector(task, model, layout))
+
+
+def first_model(task: Task, charter: Charter) -> bytes:
+    """The stored model that round 1 starts from: the genesis, with the state that the charter's algorithm keeps."""
+    return with_first_state(genesis(task, charter.run.seed), charter)
 
 
 def train_locally(
@@ -75,7 +81,10 @@ def train_locally(
         )
         trained = _vector(task, model, layout)
     return TrainResult(
-        update=trained - flatten(base), samples=len(data.train), loss=loss, seconds=time.perf_counter() - started
+        update=trained - flatten(base)[: layout.size],
+        samples=len(data.train),
+        loss=loss,
+        seconds=time.perf_counter() - started,
     )
 
 
@@ -186,12 +195,12 @@ def loaded(task: Task, blob: bytes) -> tuple[nn.Module, ModelLayout]:
     """A fresh model with the stored values; integer buffers keep the task's own initial values."""
     model = _built(task)
     layout = _layout(task, model)
-    stored = layout_of(blob)
+    stored = model_layout(layout_of(blob))
     if stored != layout:
         raise CharterMismatch(
             f"task {task.name}: model() has {_summary(layout)}, the federation's model has {_summary(stored)}"
         )
-    values = {name: torch.from_numpy(part.copy()) for name, part in split(layout, flatten(blob)).items()}
+    values = {name: torch.from_numpy(part.copy()) for name, part in split(layout, flatten(blob)[: layout.size]).items()}
     model.load_state_dict({**model.state_dict(), **values})
     return model, layout
 
@@ -200,6 +209,8 @@ def _layout(task: Task, model: nn.Module) -> ModelLayout:
     floats = _floats(model.state_dict())
     if any(tensor.is_complex() for tensor in model.state_dict().values()):
         raise UsageError(f"task {task.name}: model() has complex tensors; split them into real and imaginary parts")
+    if any(name.startswith(STATE_PREFIX) for name in floats):
+        raise UsageError(f"task {task.name}: model() has a tensor named {STATE_PREFIX}…; that prefix is reserved")
     try:
         return layout_from({name: tuple(tensor.shape) for name, tensor in floats.items()})
     except ValueError as error:

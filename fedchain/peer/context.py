@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from ..crypto import RoundContext
-from ..errors import CharterMismatch, ObjectCorrupt
+from ..errors import CharterMismatch, MalformedObject, ObjectCorrupt
 from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.charter import Charter
 from ..protocol.events import Terms
 from ..protocol.ids import Address, Cid, Digest, Index
-from ..protocol.model import ModelLayout, layout_of, model_bytes_bound, model_digest
+from ..protocol.model import model_bytes_bound, model_digest
+from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
 from .journal import Journal
 from .meter import Meter
@@ -112,11 +113,14 @@ class PeerContext:
             part.replace(path)
         return path
 
-    def layout(self) -> ModelLayout:
-        """The model's tensors, from the genesis model. Raises CharterMismatch when its size is not the contract's."""
-        layout = layout_of(self.model(self.terms.genesis_digest, self.terms.genesis_cid))
-        if layout.size != self.terms.model_size:
+    def check_genesis(self) -> None:
+        """Raise CharterMismatch unless the first model is of the contract's size, the charter's state beside it."""
+        genesis = self.model(self.terms.genesis_digest, self.terms.genesis_cid)
+        try:
+            size = update_size_of(genesis, self.charter)
+        except MalformedObject as broken:
+            raise CharterMismatch(f"the first model does not fit the charter: {broken}") from broken
+        if size != self.terms.model_size:
             raise CharterMismatch(
-                f"the genesis model has {layout.size} parameters, the contract says {self.terms.model_size}"
+                f"updates to the first model have {size} values, the contract says {self.terms.model_size}"
             )
-        return layout

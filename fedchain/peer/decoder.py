@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from ..crypto import OPENING_BYTES, Aggregate, NotEnoughOpenings, Opened, Opening, open_aggregate, sum_ciphertexts
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
-from ..protocol.arithmetic import average, counted_weights, next_model
+from ..protocol.arithmetic import average, counted_weights
 from ..protocol.events import AggregateCommitted, OpeningPublished, UpdateCommitted
 from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
-from ..protocol.model import assemble, flatten, model_digest
+from ..protocol.model import model_digest
+from ..protocol.outer import following_model
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 from .holdings import Holdings
@@ -135,13 +136,19 @@ class Decoder:
             engine=context.engine,
         )
         weights = counted_weights(state, context.charter.update)
+        weight = sum(weights[index] for index in members_of(locked.participants))
         mean = average(
             opened.sums,
             participants=size_of(locked.participants),
-            total_weight=sum(weights[index] for index in members_of(locked.participants)),
+            total_weight=weight,
             max_weight=max(weights.values()),
             settings=context.charter.update,
         )
-        base = context.base_model(attempt)
-        model = assemble(context.layout(), next_model(flatten(base), mean))
+        model = following_model(
+            context.base_model(attempt),
+            mean,
+            charter=context.charter,
+            weight=weight,
+            of_weight=sum(weights.values()),
+        )
         return Outcome(attempt.commits, locked, opened, model, model_digest(model))

@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from ..errors import CharterMismatch, UsageError
-from ..learn import LocalData, Task, genesis, load_task, local_data_of
+from ..learn import LocalData, Task, first_model, load_task, local_data_of
 from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
@@ -56,7 +56,7 @@ def stand(state: FederationState, folder: Path, address: Address) -> Standing:
     if me is None:
         raise UsageError(f"{address} is not among the federation's founders; its charter names who may join")
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    if model_digest(genesis(task, charter.run.seed)) != state.terms.genesis_digest:
+    if model_digest(first_model(task, charter)) != state.terms.genesis_digest:
         raise CharterMismatch(
             "the contract's first model is not the one that the charter's task and seed give here; ask the deployer"
             " how it was made, and use the same version of torch"
@@ -138,5 +138,5 @@ def run_peer(
         log=log,
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
-        context.layout()
+        context.check_genesis()
     return Node(context, poll_s=poll_s, watch=watch).run()

@@ -69,20 +69,85 @@ class Run(_Section):
 
 
 class Algorithm(_Section):
-    """How each member trains. `mu` is FedProx's proximal weight (Li et al. 2020, arXiv:1812.06127)."""
+    """How each member trains, and what it sends (docs/learning.md).
 
-    name: Literal["fedavg", "fedprox"] = "fedavg"
+    `mu` is FedProx's proximal weight. `effective_steps` scales what FedNova and SCAFFOLD send: about as many local
+    steps as a member makes in a round. `local_steps`: "fixed" goes `local_epochs` times through the own data;
+    "adaptive" stops there too, but earlier after `budget_s` seconds (0: what the training window leaves).
+    `local_tensors` are patterns (`head.*`) of tensors that stay with each member.
+    """
+
+    name: Literal["fedavg", "fedprox", "fednova", "scaffold", "fedavg++"] = "fedavg"
     mu: float = Field(default=0.0, ge=0)
+    effective_steps: int = Field(default=0, ge=0, le=1_000_000)
     local_epochs: int = Field(default=1, ge=1, le=1000)
     batch_size: int = Field(default=32, ge=1)
+    local_steps: Literal["fixed", "adaptive"] = "fixed"
+    budget_s: float = Field(default=0.0, ge=0)
+    sampling: Literal["shuffled", "class-balanced"] = "shuffled"
+    loss: Literal["plain", "class-weighted"] = "plain"
+    local_tensors: tuple[str, ...] = Field(default=(), strict=False, max_length=64)
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _no_outer_optimizer(cls, name: object) -> object:
+        if name in ("fedavgm", "fedadagrad", "fedadam", "fedyogi"):
+            raise ValueError(f'{name} is what is done with the average; write outer.optimizer = "{name}"')
+        return name
+
+    @field_validator("local_tensors")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not (0 < len(pattern) <= 200 and pattern.isascii() and pattern.isprintable()):
+                raise ValueError(f"{pattern[:80]!r} is no pattern of tensor names (1 to 200 printable characters)")
+        return patterns
 
     @model_validator(mode="after")
-    def _proximal(self) -> Self:
-        if self.name == "fedavg" and self.mu:
+    def _consistent(self) -> Self:
+        if self.name != "fedprox" and self.mu:
             raise ValueError('algorithm.mu belongs to fedprox; set name = "fedprox" or drop mu')
         if self.name == "fedprox" and not self.mu:
             raise ValueError("fedprox needs algorithm.mu > 0")
+        if self.name in ("fednova", "scaffold") and not self.effective_steps:
+            raise ValueError(f"{self.name} needs algorithm.effective_steps: about the local steps of one round")
+        if self.name not in ("fednova", "scaffold") and self.effective_steps:
+            raise ValueError("algorithm.effective_steps belongs to fednova and scaffold; drop it")
+        if self.local_steps == "fixed" and self.budget_s:
+            raise ValueError('algorithm.budget_s belongs to local_steps = "adaptive"')
         return self
+
+
+class Outer(_Section):
+    """What every peer does with the decrypted average, alike: the server optimiser of the literature.
+
+    Left out, `learning_rate` is 1, or 0.01 for the adaptive ones; `beta1` is 0.5 for fedavgm, 0.9 for fedadam and
+    fedyogi, 0 for fedadagrad. `beta2` and `tau` belong to the adaptive ones (Reddi et al. 2021, arXiv:2003.00295).
+    """
+
+    optimizer: Literal["none", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "none"
+    learning_rate: float | None = Field(default=None, gt=0)
+    beta1: float | None = Field(default=None, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    tau: float = Field(default=1e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _no_idle_momentum(self) -> Self:
+        if self.optimizer == "none" and self.beta1 is not None:
+            raise ValueError('outer.beta1 belongs to an optimizer; set outer.optimizer = "fedavgm" or drop beta1')
+        return self
+
+    @property
+    def rate(self) -> float:
+        """η, with the default filled in."""
+        usual = 1.0 if self.optimizer in ("none", "fedavgm") else 0.01
+        return usual if self.learning_rate is None else self.learning_rate
+
+    @property
+    def momentum(self) -> float:
+        """β₁, with the default filled in."""
+        usual = {"fedavgm": 0.5, "fedadam": 0.9, "fedyogi": 0.9}.get(self.optimizer, 0.0)
+        return usual if self.beta1 is None else self.beta1
 
 
 class Update(_Section):
@@ -132,12 +197,23 @@ class Charter(_Section):
     federation: Federation
     run: Run = Run()
     algorithm: Algorithm = Algorithm()
+    outer: Outer = Outer()
     update: Update = Update()
     committee: Committee = Committee()
     windows: Windows = Windows()
     stake: Stake = Stake()
     storage: Storage = Storage()
     task_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @model_validator(mode="after")
+    def _fedavg_plus_plus(self) -> Self:
+        entries = self.outer.optimizer, self.algorithm.local_steps, self.update.weight_cap > 0
+        if self.algorithm.name == "fedavg++" and entries != ("fedavgm", "adaptive", True):
+            raise ValueError(
+                'fedavg++ is outer.optimizer = "fedavgm", algorithm.local_steps = "adaptive" and update.weight_cap > 0'
+                " together; set all three"
+            )
+        return self
 
     @property
     def threshold(self) -> int:

@@ -46,11 +46,13 @@ def refused(error: BaseException) -> str:
 def test_the_canonical_form_is_pinned() -> None:
     """A change here is another charter for every federation that exists: raise `version` instead."""
     assert CHARTER.canonical() == (
-        b'{"algorithm":{"batch_size":32,"local_epochs":1,"mu":0.0,"name":"fedavg"},"committee":{"threshold":0},'
+        b'{"algorithm":{"batch_size":32,"budget_s":0.0,"effective_steps":0,"local_epochs":1,"local_steps":"fixed",'
+        b'"local_tensors":[],"loss":"plain","mu":0.0,"name":"fedavg","sampling":"shuffled"},"committee":{"threshold":0},'
         b'"federation":{"description":"","members":["0x0000000000000000000000000000000000000001",'
         b'"0x0000000000000000000000000000000000000002","0x0000000000000000000000000000000000000003",'
         b'"0x0000000000000000000000000000000000000004","0x0000000000000000000000000000000000000005"],"name":"trial",'
-        b'"task":"task.py"},"run":{"rounds":10,"seed":1,"target":null},"stake":{"bond_gwei":10000000},'
+        b'"task":"task.py"},"outer":{"beta1":null,"beta2":0.99,"learning_rate":null,"optimizer":"none","tau":0.001},'
+        b'"run":{"rounds":10,"seed":1,"target":null},"stake":{"bond_gwei":10000000},'
         b'"storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'","update":{"bits":16,'
         b'"clip_norm":0.0,"clip_value":0.25,"weight_cap":0},"version":1,"windows":{"aggregate_s":600,'
         b'"challenge_s":86400,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'

@@ -30,7 +30,7 @@ from fedchain.crypto import (
 )
 from fedchain.errors import ObjectCorrupt, ObjectMissing
 from fedchain.ports import Logged
-from fedchain.protocol.arithmetic import average, counted_weights, next_model, quantise
+from fedchain.protocol.arithmetic import average, counted_weights, quantise
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
@@ -46,7 +46,8 @@ from fedchain.protocol.events import (
     UpdateCommitted,
 )
 from fedchain.protocol.ids import Address, Bitmap, Cid, Index, bitmap_of, members_of
-from fedchain.protocol.model import assemble, flatten, layout_from, model_digest
+from fedchain.protocol.model import assemble, layout_from, model_digest
+from fedchain.protocol.outer import following_model, with_first_state
 from fedchain.protocol.participants import choose_participants
 from fedchain.protocol.phase import aggregator_of, live_attempt
 from fedchain.protocol.state import FederationState
@@ -188,6 +189,7 @@ class Play:
 
     def found(self) -> None:
         genesis = assemble(LAYOUT, self.random.normal(0, 0.1, LAYOUT.size).astype(np.float32))
+        genesis = with_first_state(genesis, self.charter)
         self.say(FederationFounded(self.terms(genesis), self.members, 0))
 
     def terms(self, genesis: bytes) -> Terms:
@@ -368,7 +370,13 @@ class Play:
             max_weight=max(self.weights.values()),
             settings=self.charter.update,
         )
-        return assemble(LAYOUT, next_model(flatten(base), mean))
+        return following_model(
+            base,
+            mean,
+            charter=self.charter,
+            weight=self.total_weight(participants),
+            of_weight=sum(self.weights.values()),
+        )
 
     def closer(self, number: int) -> Index:
         return self.locked(number).index
