@@ -7,10 +7,13 @@ elsewhere. `docs/tasks.md` walks through one. This module trains nothing and rea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset, default_collate
@@ -122,6 +125,39 @@ class Task(ABC):
                 guesses = outputs.argmax(dim=1)
             right += int((guesses == targets.reshape(-1)).sum())
         return {"loss": total_loss / len(examples), "accuracy": right / len(examples)}
+
+    def prepare(self, columns: Mapping[str, NDArray[Any]]) -> Any:
+        """What the model takes, from the columns of a user's file: `fedchain model predict` calls it.
+
+        `columns`: name to (k, …) array, in the file's order; of a CSV file float64, or text where a column is not all
+        numbers. Override it to do to raw values what `local_data` does to them, or to choose columns by name.
+        Default: all columns side by side as float32; an array of more than one dimension that stands alone, as it is.
+        """
+        parts = list(columns.values())
+        for name, part in columns.items():
+            if part.dtype.kind not in "biuf":
+                raise UsageError(
+                    f"column {name!r} is text; leave it out, or let the task's prepare() make numbers of it"
+                )
+        whole = parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
+        return torch.from_numpy(whole.astype(np.float32))
+
+    def predictions(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The columns that `fedchain model predict` writes, each (k,), from the model's outputs, (k, …).
+
+        Default, where the metric is accuracy: `class`, and each class's probability as `p0`, `p1`, …; with a single
+        output column `class` and `p1`. Otherwise the outputs as they are.
+        """
+        single = is_single_column(outputs)
+        if self.metric != "accuracy":
+            flat = outputs.reshape(len(outputs), -1)
+            return {"output" if single else f"output{i}": column for i, column in enumerate(flat.unbind(1))}
+        if single:
+            scores = outputs.reshape(-1)
+            chance = scores if self.outputs == "probabilities" else scores.sigmoid()
+            return {"class": (chance >= 0.5).long(), "p1": chance}
+        chances = outputs if self.outputs == "probabilities" else outputs.softmax(dim=1)
+        return {"class": outputs.argmax(dim=1), **{f"p{i}": chance for i, chance in enumerate(chances.unbind(1))}}
 
     def batch(self, examples: Examples, rows: Tensor) -> Any:
         """The examples at these rows, (k,) int64, as one batch. Override for ragged data that needs padding.
