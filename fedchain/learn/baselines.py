@@ -12,9 +12,10 @@ from torch.utils.data import ConcatDataset, TensorDataset
 
 from ..protocol.charter import Algorithm
 from ..protocol.seeds import seed_for
+from .fitting import fit
 from .loading import task_code
 from .task import Examples, LocalData, Task
-from .training import fit, loaded, metrics_of, reproducible
+from .training import loaded, metrics_of, reproducible
 
 
 def centralised(
@@ -47,6 +48,6 @@ def _trained_and_judged(
     with task_code(task, "test_data()"):
         test = task.test_data()
     with reproducible(seed_for("baseline", seed)):
-        model, _ = loaded(task, base)
+        model, _ = loaded(task, base, local_tensors=algorithm.local_tensors)
         fit(task, model, examples, plain, epochs=epochs, seed=seed)
         return metrics_of(task, model, test)

@@ -103,6 +103,32 @@ class Task(ABC):
             return functional.nll_loss(outputs.clamp_min(1e-12).log(), targets)
         return functional.cross_entropy(outputs, targets)
 
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss of each example of a batch, (k,), for the charter's `algorithm.loss = "class-weighted"` only.
+
+        Override it together with `loss`: its mean must be what `loss` gives.
+        """
+        inputs, targets = batch
+        outputs: Tensor = model(inputs)
+        if is_single_column(outputs):
+            scores = outputs.reshape(-1)
+            truth = targets.reshape(-1).to(scores.dtype)
+            if self.outputs == "probabilities":
+                return functional.binary_cross_entropy(scores, truth, reduction="none")
+            return functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
+        if self.outputs == "probabilities":
+            return functional.nll_loss(outputs.clamp_min(1e-12).log(), targets, reduction="none")
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def labels(self, examples: Examples) -> Tensor:
+        """The class of each example, (n,), for the charter's class-balanced sampling and class-weighted loss only.
+
+        Default: the second entry of each example.
+        """
+        if isinstance(examples, TensorDataset):
+            return examples.tensors[1]
+        return torch.tensor([float(examples[row][1]) for row in range(len(examples))])
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """A fresh optimizer for one round of local training. Default: Adam with its usual learning rate of 0.001."""
         return torch.optim.Adam(model.parameters())
