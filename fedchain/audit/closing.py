@@ -26,9 +26,10 @@ from ..protocol.arithmetic import average, counted_weights
 from ..protocol.charter import Charter
 from ..protocol.events import AggregateCommitted, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
-from ..protocol.model import flatten, model_bytes_bound, model_digest
+from ..protocol.model import flatten, model_digest
 from ..protocol.outer import following_model, update_size_of
 from ..protocol.state import PostedSum
+from ..protocol.update_format import fetched_model_bound, model_size_of, split_sums, update_format
 from .history import CONTRACT
 from .ledger import FEDERATION
 from .subject import Subject
@@ -239,7 +240,7 @@ def _check_refuted_results(subject: Subject, opened: Opened | None) -> None:
 
 def _check_model(subject: Subject, locked: AggregateCommitted, result: ResultCommitted, opened: Opened | None) -> None:
     """Check 10. The model's digest, recomputed; and the stored object, by its bytes. Models are owed for ever."""
-    bound = model_bytes_bound(subject.state.terms.model_size)
+    bound = fetched_model_bound(subject.state.terms.model_size)
     path = subject.fetch(result.model_cid, bound, "model", result.index, owed=True)
     if path is None:
         subject.block(10, "the new model's object is not to be had")
@@ -266,12 +267,14 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
     participants = members_of(locked.participants)
     weight = sum(weights[index] for index in participants)
     try:
+        form = update_format(subject.charter, update_size_of(base, subject.charter))
         mean = average(
-            opened.sums,
+            split_sums(opened.sums, form),
             participants=len(participants),
             total_weight=weight,
             max_weight=max(weights.values()),
-            settings=subject.charter.update,
+            form=form,
+            rotation=subject.context.rotation_seed,
         )
         model = following_model(base, mean, charter=subject.charter, weight=weight, of_weight=sum(weights.values()))
         return model_digest(model)
@@ -284,11 +287,12 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
 def _base_model(subject: Subject, charter: Charter) -> bytes | None:
     """The model that members trained from, by the digest on chain; None, written down, where there is none to use."""
     digest, cid = subject.attempt.base_digest, subject.attempt.base_cid
-    bound = model_bytes_bound(subject.state.terms.model_size)
+    bound = fetched_model_bound(subject.state.terms.model_size)
     try:
         base = subject.shelf.content(cid, bound)
-        if model_digest(base) == digest and update_size_of(base, charter) == subject.state.terms.model_size:
-            flatten(base)
+        flatten(base)
+        size = model_size_of(charter, update_size_of(base, charter))
+        if model_digest(base) == digest and size == subject.state.terms.model_size:
             return base
     except (ObjectMissing, ObjectCorrupt, Fault):
         pass

@@ -9,9 +9,10 @@ from ..errors import ChainMismatch, Fault, ObjectCorrupt, ObjectMissing, UsageEr
 from ..protocol.charter import MAX_CHARTER_BYTES, Charter, parse_charter
 from ..protocol.events import FederationFounded
 from ..protocol.founding import disagreements
-from ..protocol.model import flatten, model_bytes_bound, model_digest
+from ..protocol.model import flatten, model_digest
 from ..protocol.outer import update_size_of, with_first_state
 from ..protocol.state import FederationState
+from ..protocol.update_format import fetched_model_bound, model_size_of
 from .history import CONTRACT
 from .ledger import FEDERATION, Ledger
 from .report import Account, Status
@@ -72,7 +73,7 @@ def check_genesis(state: FederationState, charter: Charter | None, shelf: Shelf,
         ledger.fault(FEDERATION, 11, offender=DEPLOYER, expected=expected, got=got)
 
     try:
-        content = shelf.content(terms.genesis_cid, model_bytes_bound(terms.model_size))
+        content = shelf.content(terms.genesis_cid, fetched_model_bound(terms.model_size))
     except (ObjectMissing, ObjectCorrupt) as error:
         fault(f"the first model {terms.genesis_cid}", f"unavailable: {error}")
         ledger.block(FEDERATION, 11, "the first model is not to be had")
@@ -83,9 +84,9 @@ def check_genesis(state: FederationState, charter: Charter | None, shelf: Shelf,
     try:
         flatten(content)
         if charter is not None:
-            size = update_size_of(content, charter)
+            size = model_size_of(charter, update_size_of(content, charter))
             if size != terms.model_size:
-                fault(f"{terms.model_size} values an update, as in the contract", str(size))
+                fault(f"a model whose updates have the size {terms.model_size}, as in the contract", str(size))
             begun = with_first_state(content, charter)
             if begun != content:
                 fault("the state that every run begins with", "another one beside the first model")

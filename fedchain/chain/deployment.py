@@ -25,6 +25,7 @@ from ..protocol.founding import GWEI
 from ..protocol.ids import Address, Cid
 from ..protocol.model import model_digest
 from ..protocol.outer import update_size_of
+from ..protocol.update_format import model_size_of
 from .artifacts import JUDGE, load_artifact
 from .logs import abi_type
 from .reader import Reader
@@ -85,7 +86,7 @@ def terms_of(charter: Charter, charter_cid: Cid, genesis: bytes, genesis_cid: Ci
         charter_cid=charter_cid,
         genesis_digest=model_digest(genesis),
         genesis_cid=genesis_cid,
-        model_size=update_size_of(genesis, charter),
+        model_size=model_size_of(charter, update_size_of(genesis, charter)),
         rounds=charter.run.rounds,
         threshold=charter.threshold,
         enrol_window_s=charter.windows.enrol_s,

@@ -14,9 +14,9 @@ from ..audit import Report, audit, write_html
 from ..devnet.network import Devnet
 from ..errors import ChainUnreachable, FedchainError, UsageError
 from ..learn import evaluate, first_model
-from ..protocol.model import model_bytes_bound
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
+from ..protocol.update_format import fetched_model_bound
 from ..store.ipfs import IpfsStore
 from .demo_report import compare, print_ending, write_json
 from .demo_view import DemoView
@@ -113,7 +113,7 @@ class Demo:
         state = self._watch(devnet, local)
         local.wait_for_peers(10)
         store = IpfsStore(devnet.ipfs_apis[0])
-        model = store.get(state.model_cid, model_bytes_bound(state.terms.model_size))
+        model = store.get(state.model_cid, fetched_model_bound(state.terms.model_size))
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
         with self._timed("comparison: the same model trained centrally, and by each peer alone"):
@@ -161,7 +161,7 @@ class Demo:
                 for round in range(len(self._metrics) + 1, len(state.closed) + 1):
                     result = state.closed[round].result
                     assert result is not None
-                    model = store.get(result.model_cid, model_bytes_bound(state.terms.model_size))
+                    model = store.get(result.model_cid, fetched_model_bound(state.terms.model_size))
                     self._metrics[round] = evaluate(local.task, model, test_data)
                 view.show(state, now, self._metrics, [peer.alive for peer in local.peers])
                 if phase_of(state, state.round, now) is Phase.FINISHED:

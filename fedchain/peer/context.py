@@ -15,9 +15,10 @@ from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.charter import Charter
 from ..protocol.events import Terms
 from ..protocol.ids import Address, Cid, Digest, Index
-from ..protocol.model import model_bytes_bound, model_digest
+from ..protocol.model import model_digest
 from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
+from ..protocol.update_format import fetched_model_bound, model_size_of
 from .journal import Journal
 from .meter import Meter
 
@@ -96,7 +97,7 @@ class PeerContext:
             content = path.read_bytes()
             if hashlib.sha256(content).digest() == digest:
                 return content
-        content = self.store.get(cid, model_bytes_bound(self.terms.model_size))
+        content = self.store.get(cid, fetched_model_bound(self.terms.model_size))
         if model_digest(content) != digest:
             raise ObjectCorrupt(f"the object {cid} is not the model whose digest {digest.hex()} stands on chain")
         self.keep_model(content)
@@ -117,10 +118,10 @@ class PeerContext:
         """Raise CharterMismatch unless the first model is of the contract's size, the charter's state beside it."""
         genesis = self.model(self.terms.genesis_digest, self.terms.genesis_cid)
         try:
-            size = update_size_of(genesis, self.charter)
+            size = model_size_of(self.charter, update_size_of(genesis, self.charter))
         except MalformedObject as broken:
             raise CharterMismatch(f"the first model does not fit the charter: {broken}") from broken
         if size != self.terms.model_size:
             raise CharterMismatch(
-                f"updates to the first model have {size} values, the contract says {self.terms.model_size}"
+                f"updates to the first model are of the size {size}, the contract says {self.terms.model_size}"
             )

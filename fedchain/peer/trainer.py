@@ -19,6 +19,7 @@ from ..protocol.ids import Digest
 from ..protocol.phase import Phase, live_attempt, phase_of
 from ..protocol.seeds import seed_for
 from ..protocol.state import Attempt, FederationState
+from ..protocol.update_format import join_values, update_format
 from .context import PeerContext
 from .crash import crash_point
 from .journal import Dealt
@@ -78,21 +79,23 @@ class Trainer:
         context.meter.note(loss=_rounded(result.loss))
         crash_point("after-training", round)
         weights = counted_weights(state, context.charter.update)
+        form, round_context = update_format(context.charter, result.update.size), context.round_context(attempt)
         with context.meter.step("encrypt"):
             values = quantise(
                 result.update,
                 weight=weights[context.me],
                 max_weight=max(weights.values()),
-                settings=context.charter.update,
+                form=form,
+                rotation=round_context.rotation_seed,
                 random=np.random.default_rng(seed_for("rounding", context.seed, **place)),
             )
             upload = deal(
-                context.round_context(attempt),
+                round_context,
                 dealer=context.me,
                 dealer_address=context.address,
                 encryption_keys=state.encryption_keys(attempt),
                 threshold=context.terms.threshold,
-                values=values,
+                coefficients=join_values(values, form),
             )
         with context.meter.step("commit"):
             dealt = Dealt(

@@ -25,6 +25,9 @@ else:
 
 MAX_CHARTER_BYTES = 65_536
 
+USUAL_MEMBERS_MAX = 16
+"""How many members the sums of a charter have room for that does not say it: a consortium, and room to grow."""
+
 
 class _Section(BaseModel):
     # Strict, and no inf or nan: `rounds = true`, `"3"` or `clip_value = inf` are slips, and none may become a number.
@@ -151,15 +154,34 @@ class Outer(_Section):
 
 
 class Update(_Section):
-    """How an update becomes integers: L2 clip (0: none), each coordinate within ±clip_value, `bits` a value.
+    """How an update becomes integers: L2 clip (0: none), rotation, each value within ±clip_value, `bits` a value.
 
-    `weight_cap` bounds a member's weight (0: no cap), so that one large member cannot drown the rest.
+    `bits`: 2^bits − 1 values from −clip_value to clip_value; "auto" takes as many as fit six to a coefficient
+    (`update_format.auto_steps`). `rotate` turns the update first, by a public rotation that evens its values out.
+    `members_max` is how many members a sum has room for, now and after any vote; 0 means 16, or the founders if they
+    are more. `weight_cap` bounds a member's weight (0: no cap), so that one large member cannot drown the rest.
     """
 
     clip_norm: float = Field(default=0.0, ge=0)
     clip_value: float = Field(default=0.25, gt=0)
-    bits: Literal[16] = 16
+    bits: int | Literal["auto"] = 16
+    rotate: bool = False
+    members_max: int = Field(default=0, ge=0, le=MAX_MEMBERS)
     weight_cap: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _known_bits(cls, bits: object) -> object:
+        if bits != "auto" and not (type(bits) is int and 2 <= bits <= 16):
+            raise ValueError('2 to 16, or "auto"')
+        return bits
+
+    @field_validator("members_max")
+    @classmethod
+    def _some_members(cls, members: int) -> int:
+        if 0 < members < 3:
+            raise ValueError("a federation has at least 3 members; 0 chooses for you")
+        return members
 
 
 class Committee(_Section):
@@ -220,6 +242,11 @@ class Charter(_Section):
         """t, with the default filled in; needs the members."""
         return self.committee.threshold or len(self.federation.members) // 2 + 1
 
+    @property
+    def members_max(self) -> int:
+        """How many members a sum has room for, with the default filled in; needs the members."""
+        return self.update.members_max or max(USUAL_MEMBERS_MAX, len(self.federation.members))
+
     def canonical(self) -> bytes:
         """The charter as every member hashes it: UTF-8 JSON, sorted keys, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
@@ -236,6 +263,10 @@ class Charter(_Section):
         least, most = n // 2 + 1, n - 1
         if not least <= self.threshold <= most:
             raise UsageError(f"committee.threshold is {self.threshold}; with {n} members it must be {least} to {most}")
+        if n > self.members_max:
+            raise UsageError(
+                f"the charter names {n} members, its sums have room for {self.members_max}: raise update.members_max"
+            )
         if not self.task_sha256:
             raise UsageError("the charter does not bind its task; load it with its task file beside it")
 
