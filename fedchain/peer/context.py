@@ -20,10 +20,11 @@ from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
 from ..protocol.update_format import fetched_model_bound, model_size_of
 from .journal import Journal
+from .kept import KeptState
 from .meter import Meter
 
 if TYPE_CHECKING:
-    from ..learn import LocalData, Task
+    from ..learn import LocalData, Machine, Task
 
 GROUP = 0
 """The only group for now; statements are keyed by (round, group) from the start (P6)."""
@@ -34,7 +35,8 @@ class PeerContext:
     """One peer's standing in one federation.
 
     `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
-    `challenge`: whether it takes wrong statements to the contract, or leaves that to others.
+    `challenge`: whether it takes wrong statements to the contract, or leaves that to others. `machine`: how it
+    computes; None is one thread of the CPU.
     """
 
     me: Index
@@ -54,11 +56,17 @@ class PeerContext:
     engine: Literal["numpy", "tenseal"]
     challenge: bool
     log: structlog.stdlib.BoundLogger
+    machine: Machine | None = None
 
     @property
     def objects(self) -> Path:
         """Where fetched objects of the rounds under way are kept."""
         return self.folder / "objects"
+
+    @property
+    def kept(self) -> KeptState:
+        """What this peer keeps of its own training."""
+        return KeptState(self.folder / "kept", self.me)
 
     @property
     def models(self) -> Path:

@@ -110,6 +110,7 @@ class Node:
             context.meter.close(closed, attempt.attempt)
             context.log.info("round closed", round=closed)
             self._holdings.forget(state, closed - context.charter.storage.keep_rounds + 1)
+            context.kept.forget(closed - context.charter.storage.keep_rounds + 1)
         return True
 
     def _keep(self, model: Cid) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from ..errors import CharterMismatch, UsageError
-from ..learn import LocalData, Task, first_model, load_task, local_data_of
+from ..learn import LocalData, Machine, Task, first_model, load_task, local_data_of
 from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
@@ -114,6 +114,7 @@ def run_peer(
     engine: Literal["numpy", "tenseal"],
     log: structlog.stdlib.BoundLogger,
     challenge: bool = True,
+    machine: Machine | None = None,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
 ) -> FederationState:
@@ -136,6 +137,7 @@ def run_peer(
         engine=engine,
         challenge=challenge,
         log=log,
+        machine=machine,
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
         context.check_genesis()

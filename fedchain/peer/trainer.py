@@ -8,10 +8,12 @@ key: an upload that was dealt but not journalled is forgotten, and dealt anew wi
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from ..crypto import deal
-from ..learn import evaluate, train_locally
+from ..learn import Machine, evaluate, train_locally
 from ..protocol.actions import CommitUpdate, VoteToStop
 from ..protocol.arithmetic import counted_weights, quantise
 from ..protocol.commitment import update_commitment
@@ -23,6 +25,7 @@ from ..protocol.update_format import join_values, update_format
 from .context import PeerContext
 from .crash import crash_point
 from .journal import Dealt
+from .pace import Pace
 
 
 class Trainer:
@@ -31,6 +34,7 @@ class Trainer:
     def __init__(self, context: PeerContext) -> None:
         self._context = context
         self._judged: set[Digest] = set()
+        self._pace = Pace()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -44,7 +48,7 @@ class Trainer:
             return False
         dealt = self._context.journal.dealt(attempt.round, attempt.attempt)
         if dealt is None:
-            dealt = self._deal(state, attempt)
+            dealt = self._deal(state, attempt, now)
         self._commit(attempt, dealt)
         return True
 
@@ -54,7 +58,13 @@ class Trainer:
         target = context.charter.run.target
         if attempt.base_digest in self._judged or round == 1:
             return False
-        metrics = evaluate(context.task, context.base_model(attempt), context.data.validation)
+        metrics = evaluate(
+            context.task,
+            context.base_model(attempt),
+            context.data.validation,
+            local_tensors=context.charter.algorithm.local_tensors,
+            kept=context.kept.latest(state, round),
+        )
         value = metrics[context.task.metric]
         context.log.info("model judged", round=round - 1, metric=context.task.metric, value=_rounded(value))
         met = target is not None and (value >= target if context.task.higher_is_better else value <= target)
@@ -67,16 +77,29 @@ class Trainer:
         self._judged.add(attempt.base_digest)
         return met and not voted
 
-    def _deal(self, state: FederationState, attempt: Attempt) -> Dealt:
+    def _deal(self, state: FederationState, attempt: Attempt, now: int) -> Dealt:
         context, round = self._context, attempt.round
         crash_point("before-training", round)
         base = context.base_model(attempt)
         place = {"member": context.me, "round": round, "attempt": attempt.attempt}
         with context.meter.step("train"):
             training_seed = seed_for("training", context.seed, **place)
-            result = train_locally(context.task, base, context.charter.algorithm, context.data, training_seed)
-        context.log.info("trained", round=round, attempt=attempt.attempt, loss=_rounded(result.loss))
-        context.meter.note(loss=_rounded(result.loss))
+            result = train_locally(
+                context.task,
+                base,
+                context.charter.algorithm,
+                context.data,
+                training_seed,
+                machine=context.machine or Machine(),
+                budget_s=self._pace.budget_s(context.charter.algorithm, state, attempt, now, context.me),
+                kept=context.kept.latest(state, round),
+            )
+        trained_at = time.monotonic()
+        did = {"loss": _rounded(result.loss), "steps": result.steps}
+        context.log.info("trained", round=round, attempt=attempt.attempt, **did)
+        context.meter.note(**did, steps_per_s=_rounded(result.steps / max(result.seconds, 1e-9)))
+        if result.kept is not None:
+            context.kept.write(round, attempt.attempt, result.kept)
         crash_point("after-training", round)
         weights = counted_weights(state, context.charter.update)
         form, round_context = update_format(context.charter, result.update.size), context.round_context(attempt)
@@ -113,6 +136,7 @@ class Trainer:
             )
         crash_point("after-dealing", round)
         context.journal.promise_upload(round, attempt.attempt, dealt)
+        self._pace.note(time.monotonic() - trained_at)
         return dealt
 
     def _commit(self, attempt: Attempt, dealt: Dealt) -> None:
