@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, demo, devnet, operate, peer
+from . import audit, charter, demo, devnet, model, operate, peer
 
 app = typer.Typer(
     name="fedchain",
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(peer.app, name="peer")
+app.add_typer(model.app, name="model")
 operate.register(app)
 app.command()(charter.charter)
 app.command()(demo.demo)

@@ -62,7 +62,8 @@ def csv_text(table: Mapping[str, NDArray[Any]]) -> str:
 def npz_bytes(table: Mapping[str, NDArray[Any]]) -> bytes:
     """The columns as an npz file."""
     out = io.BytesIO()
-    np.savez(out, **dict(table))
+    columns: dict[str, Any] = dict(table)
+    np.savez(out, **columns)
     return out.getvalue()
 
 
