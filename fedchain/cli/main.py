@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, demo, devnet, model, operate, peer
+from . import audit, charter, demo, devnet, model, new, operate, peer
 
 app = typer.Typer(
     name="fedchain",
@@ -26,6 +26,7 @@ app.add_typer(model.app, name="model")
 operate.register(app)
 app.command()(charter.charter)
 app.command()(demo.demo)
+app.command()(new.new)
 app.command(cls=audit.AuditCommand)(audit.audit)
 
 
