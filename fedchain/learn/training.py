@@ -83,7 +83,7 @@ def train_locally(
     fails or the training diverges, MalformedObject for a malformed `base`.
     """
     started = time.perf_counter()
-    place = _device(machine.device)
+    place = device_named(machine.device)
     with reproducible(seed, threads=machine.threads, device=place):
         model, layout = loaded(task, base, local_tensors=algorithm.local_tensors, kept=kept)
         model = model.to(place)
@@ -132,7 +132,7 @@ def fine_tune(
 ) -> bytes:
     """The global model trained on by one member for itself, after the run: all its float tensors, canonical
     safetensors, with no state. It fits that member's data better, and usually everybody else's worse."""
-    place = _device(machine.device)
+    place = device_named(machine.device)
     plain = algorithm.model_copy(update={"name": "fedavg", "mu": 0.0})
     with reproducible(seed, threads=machine.threads, device=place):
         own, _ = loaded(task, model, local_tensors=algorithm.local_tensors, kept=kept)
@@ -155,7 +155,7 @@ def evaluate(
 
     Where the charter has local tensors, they are taken from what a member `kept`; without it they are as they begin.
     """
-    place = _device(device)
+    place = device_named(device)
     with reproducible(0, device=place):
         standing, _ = loaded(task, model, local_tensors=local_tensors, kept=kept)
         return metrics_of(task, standing.to(place), examples)
@@ -332,7 +332,7 @@ def _floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
 
 
-def _device(asked: str) -> torch.device:
+def device_named(asked: str) -> torch.device:
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if asked == "cuda" and not torch.cuda.is_available():
