@@ -19,6 +19,7 @@ from .proofs import CommittedUpload, prove_aggregate, prove_key_sum, prove_resid
 from .result import Result
 from .sealing import generate_encryption_key
 from .seed import RoundContext
+from .skellam import sample_skellam
 from .upload import Upload, check_shares, deal, open_share
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "prove_residue",
     "prove_result",
     "result_size",
+    "sample_skellam",
     "shares_size",
     "sum_ciphertexts",
 ]

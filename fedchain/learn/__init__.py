@@ -3,6 +3,7 @@
 from .baselines import alone, centralised, pooled
 from .fitting import Machine
 from .loading import load_task, local_data_of
+from .private import PrivateGradient, private_gradient
 from .task import Examples, LocalData, Task
 from .training import TrainResult, evaluate, fine_tune, first_model, genesis, train_locally
 
@@ -10,6 +11,7 @@ __all__ = [
     "Examples",
     "LocalData",
     "Machine",
+    "PrivateGradient",
     "Task",
     "TrainResult",
     "alone",
@@ -21,5 +23,6 @@ __all__ = [
     "load_task",
     "local_data_of",
     "pooled",
+    "private_gradient",
     "train_locally",
 ]

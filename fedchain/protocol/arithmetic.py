@@ -53,6 +53,8 @@ def quantise(
     """
     if not 1 <= weight <= max_weight:
         raise ValueError(f"weight {weight} must be 1 to max_weight {max_weight}")
+    if form.noise is not None:
+        raise ValueError("the charter asks for noise: `private_values` makes such values")
     units = _weighted(update, weight, max_weight, form, rotation)
     units /= form.step
     # The division may land an ulp beyond the last unit: clip in units, so that the range holds exactly.
@@ -84,8 +86,9 @@ def average(
 ) -> NDArray[np.float64]:
     """The weighted mean of the participants' updates, (form.size,) float64, from the values' exact sums ΣM (P5).
 
-    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, and turned back if it was rotated. Bit-identical everywhere: see the
-    module's head. Raises MalformedObject when a sum is outside what |U| honest values can give.
+    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, and turned back if it was rotated; where noise is over records, whose
+    sum is not weighted, w_max is 1 and a weight is a number of records. Bit-identical everywhere: see the module's
+    head. Raises MalformedObject when a sum is outside what |U| honest values can give.
     """
     if not (participants >= 1 and 1 <= total_weight <= participants * max_weight):
         raise ValueError(f"{participants} participants cannot weigh {total_weight} with at most {max_weight} each")
@@ -100,7 +103,8 @@ def average(
     centred = sums.astype(np.int64) - participants * form.steps
     if form.block > 1:
         centred = turn_back(centred, form.block, rotation)
-    scale = form.step * max_weight / total_weight / root_of_block(form.block)
+    largest = 1 if form.noise is not None and form.noise.by_records else max_weight
+    scale = form.step * largest / total_weight / root_of_block(form.block)
     mean: NDArray[np.float64] = centred[: form.size].astype(np.float64) * scale
     return mean
 

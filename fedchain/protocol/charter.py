@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from ..errors import UsageError
 from .ids import MAX_MEMBERS, Address, Digest
+from .private_charter import Privacy, check_private
+from .section import Section as _Section
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,11 +29,6 @@ MAX_CHARTER_BYTES = 65_536
 
 USUAL_MEMBERS_MAX = 16
 """How many members the sums of a charter have room for that does not say it: a consortium, and room to grow."""
-
-
-class _Section(BaseModel):
-    # Strict, and no inf or nan: `rounds = true`, `"3"` or `clip_value = inf` are slips, and none may become a number.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Federation(_Section):
@@ -221,6 +218,7 @@ class Charter(_Section):
     algorithm: Algorithm = Algorithm()
     outer: Outer = Outer()
     update: Update = Update()
+    privacy: Privacy = Privacy()
     committee: Committee = Committee()
     windows: Windows = Windows()
     stake: Stake = Stake()
@@ -235,6 +233,11 @@ class Charter(_Section):
                 'fedavg++ is outer.optimizer = "fedavgm", algorithm.local_steps = "adaptive" and update.weight_cap > 0'
                 " together; set all three"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        check_private(self)
         return self
 
     @property

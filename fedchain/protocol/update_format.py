@@ -8,6 +8,8 @@ stand in it as digits of a number: v_0 + v_1·R + v_2·R² + …, where the radi
 
 The contract counts an object's leaves by its term `modelSize`, two of it a coefficient (`scheme.leaves_of`).
 `model_size_of` gives that term; it is the number of parameters, made even, only where two values fit a coefficient.
+
+Where the charter asks for noise (`noising`), the noise says how much room a value needs.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ..errors import UsageError
 from .charter import Charter, Update
 from .ids import MAX_MEMBERS
 from .model import model_bytes_bound
+from .noising import Noise, noise_of
 from .rotation import block_of
 from .scheme import PLAIN_MODULUS, coefficients_of
 
@@ -39,7 +42,8 @@ class UpdateFormat:
     """The format of one federation's updates.
 
     `size` is d, the model's parameters. At most `members` updates are ever summed. A value is 0 to 2·`steps`, and
-    `steps` stands for zero. `block` is how many values are rotated together, 1 for none.
+    `steps` stands for zero. `block` is how many values are rotated together, 1 for none. `noise` is what a private
+    federation's values carry.
     """
 
     size: int
@@ -47,11 +51,12 @@ class UpdateFormat:
     steps: int
     block: int
     settings: Update
+    noise: Noise | None = None
 
     @property
     def step(self) -> float:
-        """What one unit of a value is worth: clip_value / steps."""
-        return self.settings.clip_value / self.steps
+        """What one unit of a value is worth: clip_value / steps, or what the noise makes it."""
+        return self.settings.clip_value / self.steps if self.noise is None else self.noise.unit
 
     @property
     def radix(self) -> int:
@@ -82,8 +87,12 @@ class UpdateFormat:
 def update_format(charter: Charter, size: int) -> UpdateFormat:
     """The format of updates of a model of `size` parameters under this charter."""
     members, bits = charter.members_max, charter.update.bits
+    block = block_of(size) if charter.update.rotate else 1
+    noise = noise_of(charter, -(-size // block) * block)
+    if noise is not None:
+        return UpdateFormat(size, members, _roomy_steps(noise, members), block, charter.update, noise)
     steps = auto_steps(members) if bits == "auto" else (1 << (bits - 1)) - 1
-    return UpdateFormat(size, members, steps, block_of(size) if charter.update.rotate else 1, charter.update)
+    return UpdateFormat(size, members, steps, block, charter.update)
 
 
 def model_size_of(charter: Charter, size: int) -> int:
@@ -160,9 +169,22 @@ def check_members(charter: Charter, members: int) -> None:
         )
 
 
+def _roomy_steps(noise: Noise, members: int) -> int:
+    """The steps to either side for noisy values: as many values in a coefficient as the noise allows, and what is then
+    left over as room for what it hides."""
+    fields = fields_of(2 * noise.least_room * members + 1)
+    if not fields:
+        raise UsageError(
+            f"the noise of {members} members needs more than a coefficient's 44 bits; a larger privacy.epsilon, fewer"
+            " rounds, or a smaller update.members_max, need less"
+        )
+    return _most_steps(members, fields)
+
+
 def _most_steps(members: int, fields: int) -> int:
     """The most steps to either side with which so many values of so many members fit a coefficient."""
-    steps = 0
-    while (2 * (steps + 1) * members + 1) ** fields <= PLAIN_MODULUS:
-        steps += 1
-    return steps
+    radix, beyond = 1, PLAIN_MODULUS + 1
+    while beyond - radix > 1:
+        middle = (radix + beyond) // 2
+        radix, beyond = (middle, beyond) if middle**fields <= PLAIN_MODULUS else (radix, middle)
+    return (radix - 1) // (2 * members)
