@@ -13,7 +13,7 @@ from rich.console import Console
 from ..audit import Report, audit, write_html
 from ..devnet.network import Devnet
 from ..errors import ChainUnreachable, FedchainError, UsageError
-from ..learn import first_model
+from ..learn import first_model, read_start
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from ..protocol.update_format import fetched_model_bound
@@ -118,7 +118,7 @@ class Demo:
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
         with self._timed("comparison: the same model trained centrally, and by each peer alone"):
-            first = first_model(local.task, local.charter)
+            first = first_model(local.task, local.charter, read_start(local.folder, local.charter, store.get))
             last = len(state.closed)
             comparison = compare(local.charter, local.task, last, first, self._metrics[last] if last else {})
         meters = local.meters()

@@ -175,12 +175,12 @@ def found(
     """Put the charter and its genesis model into IPFS, and found the contract that holds their digests."""
     from ..chain.deploy import deploy as create
     from ..chain.deployment import terms_of
-    from ..learn import first_model, load_task
+    from ..learn import first_model, load_task, read_start
     from ..store.ipfs import IpfsStore
 
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    model = first_model(task, charter)
     store = IpfsStore(ipfs)
+    model = first_model(task, charter, read_start(folder, charter, store.get))
     terms = terms_of(charter, store.put(charter.canonical()), model, store.put(model))
     founders = tuple(Address(member) for member in charter.federation.members)
     return create(

@@ -85,7 +85,9 @@ def run(
     log = peer_log(folder / "peer.log", quiet=quiet)
     with Journal(folder / "journal.jsonl") as journal:
         journal.bind(reader.chain_id, reader.contract, reader.log()[0].transaction)
-        standing = stand(state, federation, identity.address)
+        # A member that withholds an object must not cost the others their window.
+        store = IpfsStore(ipfs, timeout_s=min(60.0, max(2.0, state.terms.receipt_window_s / 4)))
+        standing = stand(state, federation, identity.address, store.get)
         check_key(state, standing.me, identity.encryption_public)
         # A statement is done when the reader believes it: until then its duty would look undone, and be done again.
         sender = Sender(
@@ -110,8 +112,7 @@ def run(
             encryption_private=identity.encryption_private,
             reader=reader,
             sender=sender,
-            # A member that withholds an object must not cost the others their window.
-            store=IpfsStore(ipfs, timeout_s=min(60.0, max(2.0, state.terms.receipt_window_s / 4))),
+            store=store,
             journal=journal,
             folder=folder,
             seed=seed if seed is not None else fresh_seed(),

@@ -3,6 +3,7 @@
 from .baselines import alone, centralised, pooled
 from .fitting import Machine
 from .loading import load_task, local_data_of
+from .pretrained import read_start
 from .private import PrivateGradient, private_gradient
 from .task import Examples, LocalData, Task
 from .training import TrainResult, evaluate, fine_tune, first_model, genesis, train_locally
@@ -24,5 +25,6 @@ __all__ = [
     "local_data_of",
     "pooled",
     "private_gradient",
+    "read_start",
     "train_locally",
 ]

@@ -29,6 +29,7 @@ from ..protocol.outer import CONTROL, STATE_PREFIX, model_layout, with_first_sta
 from ..protocol.seeds import seed_for
 from .fitting import Drift, Fitted, Machine, fit
 from .loading import task_code
+from .pretrained import start_from
 from .task import Examples, LocalData, Task
 
 
@@ -49,17 +50,27 @@ class TrainResult:
     kept: bytes | None
 
 
-def genesis(task: Task, seed: int, local_tensors: Sequence[str] = ()) -> bytes:
-    """The task's own initial values under this seed, canonical safetensors: no state, and no local tensors."""
+def genesis(task: Task, seed: int, local_tensors: Sequence[str] = (), start: bytes | None = None) -> bytes:
+    """The task's own initial values under this seed, canonical safetensors: no state, and no local tensors.
+
+    `start` are weights to begin with instead, safetensors of all or some of the tensors.
+    """
     with reproducible(seed_for("genesis", seed)):
         model = _built(task)
+        if start is not None:
+            start_from(model, start, task.name)
         layout = _shared(task, _layout(task, model), local_tensors)
         return assemble(layout, _vector(task, model, layout))
 
 
-def first_model(task: Task, charter: Charter) -> bytes:
-    """The stored model that round 1 starts from: the genesis, with the state that the charter's algorithm keeps."""
-    return with_first_state(genesis(task, charter.run.seed, charter.algorithm.local_tensors), charter)
+def first_model(task: Task, charter: Charter, start: bytes | None = None) -> bytes:
+    """The stored model that round 1 starts from: the genesis, with the state that the charter's algorithm keeps.
+
+    `start`: what `read_start` gave. Raises UsageError where the charter names weights and none are given.
+    """
+    if charter.run.start and start is None:
+        raise UsageError(f"the charter begins with {charter.run.start}; the first model cannot be made without it")
+    return with_first_state(genesis(task, charter.run.seed, charter.algorithm.local_tensors, start), charter)
 
 
 def train_locally(

@@ -13,7 +13,8 @@ from typing import Literal
 import structlog
 
 from ..errors import CharterMismatch, UsageError
-from ..learn import LocalData, Machine, Task, first_model, load_task, local_data_of
+from ..learn import LocalData, Machine, Task, first_model, load_task, local_data_of, read_start
+from ..learn.pretrained import Fetch
 from ..ports import ChainReader, ChainWriter, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
@@ -45,9 +46,10 @@ class Standing:
         return len(self.data.train)
 
 
-def stand(state: FederationState, folder: Path, address: Address) -> Standing:
-    """This address's standing in the federation, by the charter and task in `folder`.
+def stand(state: FederationState, folder: Path, address: Address, fetch: Fetch | None = None) -> Standing:
+    """This address's standing in the federation, by the charter, task and first weights in `folder`.
 
+    `fetch` gets weights that the charter names by CID; without it they must lie in the folder.
     Raises CharterMismatch when the folder's charter is not the contract's, UsageError when the address is no founder.
     """
     charter = read_charter(folder)
@@ -56,7 +58,7 @@ def stand(state: FederationState, folder: Path, address: Address) -> Standing:
     if me is None:
         raise UsageError(f"{address} is not among the federation's founders; its charter names who may join")
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    if model_digest(first_model(task, charter)) != state.terms.genesis_digest:
+    if model_digest(first_model(task, charter, read_start(folder, charter, fetch))) != state.terms.genesis_digest:
         raise CharterMismatch(
             "the contract's first model is not the one that the charter's task and seed give here; ask the deployer"
             " how it was made, and use the same version of torch"

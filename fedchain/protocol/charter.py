@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
@@ -61,11 +61,16 @@ class Federation(_Section):
 
 
 class Run(_Section):
-    """How long: rounds at most, and the metric at which members vote to stop (absent: run all rounds)."""
+    """How long: rounds at most, and the metric at which members vote to stop (absent: run all rounds).
+
+    `start` are the weights to begin with: a safetensors file beside the charter, or its CID; "" is the task's own
+    initial values under `seed`.
+    """
 
     rounds: int = Field(default=10, ge=1, le=100_000)
     target: float | None = Field(default=None, ge=0)
     seed: int = Field(default=1, ge=0, lt=2**63)
+    start: str = Field(default="", pattern=r"^(|[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors|Qm[1-9A-HJ-NP-Za-km-z]{44})$")
 
 
 class Algorithm(_Section):
@@ -210,7 +215,8 @@ class Storage(_Section):
 
 
 class Charter(_Section):
-    """The whole charter. `task_sha256` binds the task's code and is filled in from the task file."""
+    """The whole charter. `task_sha256` binds the task's code, `start_sha256` the file of first weights; both are taken
+    from the files beside it."""
 
     version: Literal[1] = 1
     federation: Federation
@@ -224,6 +230,7 @@ class Charter(_Section):
     stake: Stake = Stake()
     storage: Storage = Storage()
     task_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    start_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @model_validator(mode="after")
     def _fedavg_plus_plus(self) -> Self:
@@ -272,6 +279,10 @@ class Charter(_Section):
             )
         if not self.task_sha256:
             raise UsageError("the charter does not bind its task; load it with its task file beside it")
+        if self.run.start.endswith(".safetensors") and not self.start_sha256:
+            raise UsageError(
+                "the charter does not bind the weights that run.start names; load it with the file beside it"
+            )
 
     def with_members(self, members: tuple[Address, ...]) -> Charter:
         """The same charter with these founders."""
@@ -301,11 +312,13 @@ class Charter(_Section):
         entries = self.model_dump(mode="json")
         for section, values in changes.items():
             entries[section] |= values
+        if "start" in changes.get("run", {}):
+            entries["start_sha256"] = ""
         return _validated(entries, "the changed charter")
 
     def to_toml(self) -> dict[str, Any]:
         """The entries for a TOML writer: nothing that is None, and no task digest (it is taken from the file)."""
-        entries = self.model_dump(mode="json", exclude_none=True, exclude={"task_sha256"})
+        entries = self.model_dump(mode="json", exclude_none=True, exclude={"task_sha256", "start_sha256"})
         return dict(entries)
 
 
@@ -321,15 +334,24 @@ def read_charter(path: Path) -> Charter:
         raise UsageError(f"no charter at {file}; a federation's folder holds federation.toml and its task") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    if "task_sha256" in entries:
-        raise UsageError(f"{file}: task_sha256 is taken from the task file; remove the entry")
+    for digest in ("task_sha256", "start_sha256"):
+        if digest in entries:
+            kind = "task file" if digest == "task_sha256" else "file that run.start names"
+            raise UsageError(f"{file}: {digest} is taken from the {kind}; remove the entry")
     charter = _validated(entries, str(file))
     task = file.parent / charter.federation.task
     try:
         code = task.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} names the task {charter.federation.task}, which cannot be read: {error}") from error
-    return charter.model_copy(update={"task_sha256": hashlib.sha256(code).hexdigest()})
+    digests = {"task_sha256": hashlib.sha256(code).hexdigest()}
+    if charter.run.start.endswith(".safetensors"):
+        try:
+            with (file.parent / charter.run.start).open("rb") as weights:
+                digests["start_sha256"] = _sha256_of(weights)
+        except OSError as error:
+            raise UsageError(f"{file}: run.start names {charter.run.start}, which cannot be read: {error}") from error
+    return charter.model_copy(update=digests)
 
 
 def parse_charter(content: bytes) -> Charter:
@@ -356,6 +378,13 @@ def _validated(entries: object, source: str) -> Charter:
         if first["type"] == "extra_forbidden":
             message = "no such entry"
         raise UsageError(f"{source}: {where}: {message}") from error
+
+
+def _sha256_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _is_hex(text: str) -> bool:

@@ -54,8 +54,8 @@ def test_the_canonical_form_is_pinned() -> None:
         b'"task":"task.py"},"outer":{"beta1":null,"beta2":0.99,"learning_rate":null,"optimizer":"none","tau":0.001},'
         b'"privacy":{"clip":0.0,"colluders":null,"delta":1e-05,"dropouts":0,"epsilon":0.0,"mode":"none",'
         b'"noise_multiplier":0.0,"sampling_rate":1.0},'
-        b'"run":{"rounds":10,"seed":1,"target":null},"stake":{"bond_gwei":10000000},'
-        b'"storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'","update":{"bits":16,'
+        b'"run":{"rounds":10,"seed":1,"start":"","target":null},"stake":{"bond_gwei":10000000},'
+        b'"start_sha256":"","storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'","update":{"bits":16,'
         b'"clip_norm":0.0,"clip_value":0.25,"members_max":0,"rotate":false,"weight_cap":0},"version":1,'
         b'"windows":{"aggregate_s":600,"challenge_s":86400,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'
     )
