@@ -57,7 +57,7 @@ MEMBERS, THRESHOLD, PARAMETERS = 5, 3, 5_000
 SAMPLES = (120, 300, 80, 450, 200)
 CHAIN_ID, CONTRACT = 31337, Address("0x" + "fe" * 20)
 GROUP = 0
-SETTINGS = Update(clip_value=0.25)
+SETTINGS = Update(clip_value=0.2, members_max=MEMBERS)
 FORM = update_format(Charter(federation=Federation(name="walkthrough"), update=SETTINGS), PARAMETERS)
 """How an update becomes integers, and how these stand in what is encrypted."""
 
@@ -316,7 +316,7 @@ def close(world: World, aggregate: Aggregate) -> NDArray[np.int64]:
 
 
 def compare(world: World, members: list[Member], sums: NDArray[np.int64]) -> None:
-    """The sums are those of the members' integers; from plain floats they differ by rounding, one step a member."""
+    """The sums are those of the members' integers; from plain floats their average differs by rounding."""
     heading("compared with no encryption")
     state = world.state
     if not np.array_equal(sums, np.sum([m.values for m in members], axis=0)):
@@ -325,7 +325,8 @@ def compare(world: World, members: list[Member], sums: NDArray[np.int64]) -> Non
     plain = np.average([m.update for m in members], axis=0, weights=SAMPLES)
     model = flatten(world.store[state.model_cid])
     difference = float(np.abs(model - plain).max())
-    bound = FORM.step * MEMBERS * max(SAMPLES) / sum(SAMPLES) + 1e-8
+    # Six standard deviations of a sum of roundings, each of them at most half a step.
+    bound = 6 * FORM.step / 2 * MEMBERS**0.5 * max(SAMPLES) / sum(SAMPLES)
     show("average of floats", f"largest difference {difference:.2e}, bound {bound:.2e}")
     if difference > bound:
         raise SystemExit("the encrypted average is not the plain one")

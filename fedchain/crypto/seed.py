@@ -51,7 +51,7 @@ class RoundContext:
     @property
     def rotation_seed(self) -> bytes:
         """What the attempt's rotation of updates is drawn from, where the charter has one."""
-        return rotation_seed(self.words())
+        return rotation_seed(self.round, self.attempt, self.model_digest)
 
 
 _PLACES = tuple(group.to_bytes(4, "big") + bytes(4) for group in range(N // WORDS))

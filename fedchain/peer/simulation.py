@@ -7,7 +7,6 @@ rotation is drawn from the contract's address), or lets the clock decide on the 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import numpy as np
 from ..learn import Machine, Task, TrainResult, first_model, local_data_of, train_locally
 from ..protocol.arithmetic import average, quantise, weight_of
 from ..protocol.charter import Charter
+from ..protocol.model import model_digest
 from ..protocol.outer import following_model, update_size_of
+from ..protocol.rotation import rotation_seed
 from ..protocol.seeds import seed_for
 from ..protocol.update_format import join_values, split_sums, update_format
 
@@ -55,7 +56,7 @@ def simulate(
     kept: list[bytes | None] = [None] * members
     for round in range(1, (rounds or charter.run.rounds) + 1):
         coefficients = np.zeros(form.coefficients, dtype=np.uint64)
-        rotation = hashlib.sha256(f"fedchain simulated rotation\n{seed}\n{round}".encode()).digest()
+        rotation = rotation_seed(round, 0, model_digest(base))
         steps = []
         for i, data in enumerate(datas):
             place = {"member": i, "round": round, "attempt": 0}

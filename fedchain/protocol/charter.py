@@ -166,8 +166,8 @@ class Update(_Section):
 
     clip_norm: float = Field(default=0.0, ge=0)
     clip_value: float = Field(default=0.25, gt=0)
-    bits: int | Literal["auto"] = 16
-    rotate: bool = False
+    bits: int | Literal["auto"] = "auto"
+    rotate: bool = True
     members_max: int = Field(default=0, ge=0, le=MAX_MEMBERS)
     weight_cap: int = Field(default=0, ge=0, lt=2**32)
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .ids import Digest
+
 MAX_BLOCK = 1024
 ROTATION_DOMAIN = b"fedchain rotation v1"
 
@@ -30,8 +32,12 @@ def block_of(size: int) -> int:
     return block
 
 
-def rotation_seed(words: bytes) -> bytes:
-    """The seed of an attempt's rotation: SHA-256 of the domain and the five words of its place (`place_words`)."""
+def rotation_seed(round: int, attempt: int, base_model: Digest) -> bytes:
+    """The seed of an attempt's rotation: SHA-256 of the domain, round, attempt and base model, words of 32 bytes.
+
+    No chain and no contract stands in it: the same charter, data and seeds give the same models wherever they run.
+    """
+    words = round.to_bytes(32, "big") + attempt.to_bytes(32, "big") + base_model
     return hashlib.sha256(ROTATION_DOMAIN.ljust(32, b"\0") + words).digest()
 
 

@@ -55,8 +55,9 @@ def test_the_canonical_form_is_pinned() -> None:
         b'"privacy":{"clip":0.0,"colluders":null,"delta":1e-05,"dropouts":0,"epsilon":0.0,"mode":"none",'
         b'"noise_multiplier":0.0,"sampling_rate":1.0},'
         b'"run":{"rounds":10,"seed":1,"start":"","target":null},"stake":{"bond_gwei":10000000},'
-        b'"start_sha256":"","storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'","update":{"bits":16,'
-        b'"clip_norm":0.0,"clip_value":0.25,"members_max":0,"rotate":false,"weight_cap":0},"version":1,'
+        b'"start_sha256":"","storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'",'
+        b'"update":{"bits":"auto","clip_norm":0.0,"clip_value":0.25,"members_max":0,"rotate":true,"weight_cap":0},'
+        b'"version":1,'
         b'"windows":{"aggregate_s":600,"challenge_s":86400,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'
     )
     assert CHARTER.digest() == hashlib.sha256(CHARTER.canonical()).digest()
@@ -80,7 +81,7 @@ def test_every_entry_counts_in_the_digest() -> None:
         "update.clip_norm=1.0",
         "update.clip_value=0.5",
         "update.bits=4",
-        "update.rotate=true",
+        "update.rotate=false",
         "update.members_max=5",
         "update.weight_cap=9",
         "committee.threshold=4",

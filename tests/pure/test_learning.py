@@ -336,7 +336,7 @@ def test_five_members_together_beat_each_alone_and_come_near_central_training(
     print(f"{name}: federated {played.rounds}, central {central}, alone {each}")
     assert played.rounds[-1] >= max(each) + ahead_of_alone
     assert played.rounds[-1] >= central - behind_central
-    # At most 3 coordinates in 100,000 are cut, and 16 bits cost nothing that can be seen.
+    # At most 3 values in 100,000 are cut, and rounding costs nothing that can be seen.
     assert played.most_clipped < 3e-5
     assert abs(play(name, 5, rounds=2, exact=True).rounds[1] - played.rounds[1]) <= 0.012
     if name == "digits":

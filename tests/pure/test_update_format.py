@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedchain.errors import MalformedObject, UsageError
 from fedchain.protocol.arithmetic import average, quantise
 from fedchain.protocol.charter import Charter, Federation, Update
-from fedchain.protocol.ids import MAX_MEMBERS
+from fedchain.protocol.ids import MAX_MEMBERS, Digest
 from fedchain.protocol.model import model_bytes_bound
 from fedchain.protocol.rotation import block_of, root_of_block, rotate, rotation_seed, signs_of, turn_back
 from fedchain.protocol.scheme import PLAIN_MODULUS, leaves_of
@@ -29,7 +29,7 @@ from fedchain.protocol.update_format import (
     update_format,
 )
 
-SEED = rotation_seed(bytes(160))
+SEED = rotation_seed(3, 0, Digest(bytes(32)))
 
 
 def charter(**update: object) -> Charter:
@@ -116,8 +116,8 @@ def test_auto_takes_the_finest_steps_for_its_fields() -> None:
 
 def test_the_contracts_size_is_two_a_coefficient() -> None:
     for size in (1, 2, 5, 127, 128, 129, 100_058):
-        assert model_size_of(charter(bits=16), size) == size + size % 2
-    small = charter(bits=4, members_max=16)
+        assert model_size_of(charter(bits=16, rotate=False), size) == size + size % 2
+    small = charter(bits=4, members_max=16, rotate=False)
     assert model_size_of(small, 1_000_000) == 2 * 200_000
     assert leaves_of(model_size_of(small, 1_000_000)) == 3125
     assert model_size_of(charter(bits=4, members_max=16, rotate=True), 1_000_000) == 2 * -(-1024 * 977 // 5)
@@ -198,8 +198,10 @@ def test_a_rotation_spreads_one_large_value_over_its_block() -> None:
 def test_the_signs_are_the_bits_of_shake_of_the_seed() -> None:
     stream = hashlib.shake_256(SEED).digest(3)
     assert signs_of(SEED, 20).tolist() == [-1 if stream[i // 8] >> (i % 8) & 1 else 1 for i in range(20)]
-    assert hashlib.sha256(b"fedchain rotation v1".ljust(32, b"\0") + bytes(160)).digest() == SEED
-    assert not np.array_equal(signs_of(SEED, 200), signs_of(rotation_seed(bytes(159) + b"\1"), 200))
+    words = b"fedchain rotation v1".ljust(32, b"\0") + (3).to_bytes(32, "big") + bytes(64)
+    assert hashlib.sha256(words).digest() == SEED
+    others = [(4, 0, bytes(32)), (3, 1, bytes(32)), (3, 0, bytes(31) + b"\1")]
+    assert len({SEED, *(rotation_seed(round, attempt, Digest(base)) for round, attempt, base in others)}) == 4
 
 
 def test_the_average_of_rotated_updates_has_these_very_bits() -> None:
@@ -208,7 +210,7 @@ def test_the_average_of_rotated_updates_has_these_very_bits() -> None:
     sums = (np.arange(turned.values, dtype=np.int64) * 7919) % (5 * 14 + 1)
     mean = average(sums, participants=5, total_weight=1062, max_weight=511, form=turned, rotation=SEED)
     assert hashlib.sha256(mean.astype("<f8")).hexdigest() == (
-        "7a02e498de9ea65df50f2cb6e07d18cad26046bec36b6542def00399e32f3d49"
+        "a08581b4e6876021bf814789dbd3e8daa2845a11d7c1ce062e4cca1050035612"
     )
 
 
