@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, demo, devnet, model, new, operate, peer
+from . import audit, charter, compare, demo, devnet, model, new, operate, peer
 
 app = typer.Typer(
     name="fedchain",
@@ -27,6 +27,7 @@ operate.register(app)
 app.command()(charter.charter)
 app.command()(demo.demo)
 app.command()(new.new)
+app.command()(compare.compare)
 app.command(cls=audit.AuditCommand)(audit.audit)
 
 
