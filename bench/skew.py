@@ -34,6 +34,13 @@ ALGORITHMS: dict[str, list[str]] = {
     "FedAdagrad, lr 0.03": ["outer.optimizer=fedadagrad", "outer.learning_rate=0.03"],
     "FedAdam, lr 0.01": ["outer.optimizer=fedadam"],
     "FedYogi, lr 0.01": ["outer.optimizer=fedyogi"],
+    "SCAFFOLD and FedAvgM": [
+        "algorithm.name=scaffold",
+        "algorithm.effective_steps=20",
+        "outer.optimizer=fedavgm",
+    ],
+    "FedAvgM, class-balanced sampling": ["outer.optimizer=fedavgm", "algorithm.sampling=class-balanced"],
+    "FedAvgM, class-weighted loss": ["outer.optimizer=fedavgm", "algorithm.loss=class-weighted"],
 }
 
 
@@ -71,10 +78,10 @@ class Skewed(Task):
         return self._inner.test_data()
 
 
-def played(charter: Charter, task: Task, rounds: int, speeds: list[float] | None = None) -> dict[str, Any]:
+def played(charter: Charter, task: Task, **options: Any) -> dict[str, Any]:
     """The mean accuracy of the last three rounds, and what each member has of the last model on its own data."""
     accuracies, last = [], None
-    for done in simulate(charter, task, members=MEMBERS, rounds=rounds, speeds=speeds):
+    for done in simulate(charter, task, members=MEMBERS, **options):
         accuracies.append(evaluate(task, done.model, task.test_data())["accuracy"])
         last = done
     assert last is not None
@@ -82,12 +89,12 @@ def played(charter: Charter, task: Task, rounds: int, speeds: list[float] | None
         evaluate(task, last.model, local_data_of(task, i, MEMBERS, charter.run.seed).validation)["accuracy"]
         for i in range(MEMBERS)
     ]
-    return {"accuracy": statistics.fmean(accuracies[-3:]), "worst": min(own), "steps": last.steps, "all": accuracies}
+    return {"accuracy": statistics.fmean(accuracies[-3:]), "worst": min(own), "steps": last.steps}
 
 
-def over_seeds(charter: Charter, task: Task, settings: list[str], rounds: int, **options: Any) -> dict[str, Any]:
-    """Means over the seeds."""
-    runs = [played(charter.with_settings([*settings, f"run.seed={s}"]), task, rounds, **options) for s in SEEDS]
+def over_seeds(charter: Charter, task: Task, settings: list[str], options: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds; `options` by seed."""
+    runs = [played(charter.with_settings([*settings, f"run.seed={s}"]), task, **options[s]) for s in SEEDS]
     entry = {
         "accuracy": round(statistics.fmean(run["accuracy"] for run in runs), 3),
         "by_seed": [round(run["accuracy"], 3) for run in runs],
@@ -103,53 +110,62 @@ def compare_algorithms(charter: Charter, inner: Task, rounds: int) -> dict[str, 
     for split in ("two labels", "dirichlet 0.1"):
         for name, settings in ALGORITHMS.items():
             print(split, name, flush=True)
-            found.setdefault(split, {})[name] = over_seeds(charter, Skewed(inner, split), settings, rounds)
+            found.setdefault(split, {})[name] = over_seeds(
+                charter, Skewed(inner, split), settings, {seed: {"rounds": rounds} for seed in SEEDS}
+            )
     return found
 
 
 def compare_steps(charter: Charter, inner: Task) -> dict[str, Any]:
-    """The same pretended time for everybody: 30 units, in which the quickest makes ten times the slowest's steps.
+    """The same pretended time for everybody: 30 units; the quickest member makes ten times the slowest's steps.
 
-    "wait": five epochs for all, so that a round takes what the slowest needs. "drop": a deadline of one unit that only
-    the quicker half meets. "adaptive": one unit a round, and each does what it can.
+    "wait": five epochs for all, so that a round takes what the slowest needs. "drop": five epochs, and a deadline of
+    one unit a round, which the slower ones never meet. "adaptive": one unit a round, and each does what it can.
     """
-    task = Skewed(inner, "dirichlet 0.1")
-    speeds = [10 ** (i / (MEMBERS - 1)) * 4 for i in range(MEMBERS)]  # steps in a unit of time: 4 to 40
+    task, epochs, units = Skewed(inner, "dirichlet 0.1"), 5, 30
+    speeds = [4 * 10 ** (i / (MEMBERS - 1)) for i in range(MEMBERS)]  # steps in a unit of time: 4 to 40
+
+    def needed(seed: int) -> list[float]:
+        sizes = [len(local_data_of(task, i, MEMBERS, seed).train) for i in range(MEMBERS)]
+        return [epochs * -(-size // 32) / speed for size, speed in zip(sizes, speeds, strict=True)]
+
     found: dict[str, Any] = {}
-    epochs, units = 5, 30
+    fixed = [f"algorithm.local_epochs={epochs}"]
+    adaptive = ["algorithm.local_steps=adaptive", "algorithm.budget_s=1.0", "algorithm.local_epochs=20"]
     for name, settings in (("FedAvg", []), ("FedAvgM", ["outer.optimizer=fedavgm"])):
         print("uneven machines:", name, flush=True)
-        steps_of_slowest = []
-        for seed in SEEDS:
-            sizes = [len(local_data_of(task, i, MEMBERS, seed).train) for i in range(MEMBERS)]
-            steps_of_slowest.append(
-                max(epochs * -(-size // 32) / speed for size, speed in zip(sizes, speeds, strict=True))
-            )
-        rounds = max(1, int(units / statistics.fmean(steps_of_slowest)))
-        fixed = [*settings, f"algorithm.local_epochs={epochs}"]
-        found[f"{name}, wait for the slowest"] = over_seeds(charter, task, fixed, rounds) | {"rounds": rounds}
-        adaptive = [*settings, "algorithm.local_steps=adaptive", "algorithm.budget_s=1.0", "algorithm.local_epochs=20"]
-        found[f"{name}, adaptive steps"] = over_seeds(charter, task, adaptive, units, speeds=speeds) | {"rounds": units}
+        waits = {seed: {"rounds": max(1, int(units / max(needed(seed))))} for seed in SEEDS}
+        late = {
+            seed: {"rounds": units, "absent": [i for i, time_ in enumerate(needed(seed)) if time_ > 1]}
+            for seed in SEEDS
+        }
+        does = {seed: {"rounds": units, "speeds": speeds} for seed in SEEDS}
+        for way, options, how in (("wait", waits, fixed), ("drop", late, fixed), ("adaptive", does, adaptive)):
+            found[f"{name}, {way}"] = over_seeds(charter, task, [*settings, *how], options)
+            found[f"{name}, {way}"]["rounds"] = [options[seed]["rounds"] for seed in SEEDS]
+            found[f"{name}, {way}"]["absent"] = [options[seed].get("absent", []) for seed in SEEDS]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--machines", action="store_true", help="only the comparison of uneven machines")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "out" / "skew.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    charter = read_charter(ROOT / "peers" / "digits").with_settings(["algorithm.local_epochs=5"])
+    charter = read_charter(ROOT / "peers" / "digits").with_settings(
+        ["algorithm.local_epochs=5", "update.bits=16", "update.rotate=false", "update.clip_value=0.5"]
+    )
     inner = load_task(ROOT / "peers" / "digits" / charter.federation.task, charter.task_sha256)
     began = time.monotonic()
-    found = {
-        "algorithms": compare_algorithms(charter, inner, options.rounds),
-        "machines": compare_steps(charter, inner),
-    }
+    found: dict[str, Any] = {"algorithms": {}, "machines": compare_steps(charter, inner)}
+    if not options.machines:
+        found["algorithms"] = compare_algorithms(charter, inner, options.rounds)
     found["seconds"] = round(time.monotonic() - began)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    for split, rows in found["algorithms"].items():
+    for split, rows in [*found["algorithms"].items(), ("uneven machines", found["machines"])]:
         print(f"\n| {split} | accuracy | by seed | worst member |\n|---|---|---|---|")
         for name, row in rows.items():
             print(f"| {name} | {row['accuracy']:.3f} | {row['by_seed']} | {row['worst_member']:.3f} |")

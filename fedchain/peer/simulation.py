@@ -25,7 +25,7 @@ from ..protocol.update_format import join_values, split_sums, update_format
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRound:
-    """One round: the stored model that came of it, what every member kept, and the local steps each made."""
+    """One round: the stored model that came of it, what every member kept, the local steps of each that was there."""
 
     round: int
     model: bytes
@@ -40,17 +40,20 @@ def simulate(
     members: int,
     rounds: int | None = None,
     speeds: Sequence[float] | None = None,
+    absent: Sequence[int] = (),
     base: bytes | None = None,
     machine: Machine = Machine(),
 ) -> Iterator[SimulatedRound]:
-    """Play the charter's rounds with so many members, every one of them in every sum.
+    """Play the charter's rounds with so many members, all but the `absent` in every sum.
 
     `speeds` are each member's steps in a second of pretended time, for charters with adaptive local steps and a
     `budget_s`; without it nobody's budget ends. `base` is the first model, the charter's own by default.
     """
     seed = charter.run.seed
+    present = [i for i in range(members) if i not in absent]
     datas = [local_data_of(task, i, members, seed) for i in range(members)]
     weights = [weight_of(len(data.train), charter.update) for data in datas]
+    weight = sum(weights[i] for i in present)
     base = first_model(task, charter) if base is None else base
     form = update_format(charter, update_size_of(base, charter))
     kept: list[bytes | None] = [None] * members
@@ -58,14 +61,14 @@ def simulate(
         coefficients = np.zeros(form.coefficients, dtype=np.uint64)
         rotation = rotation_seed(round, 0, model_digest(base))
         steps = []
-        for i, data in enumerate(datas):
+        for i in present:
             place = {"member": i, "round": round, "attempt": 0}
             clock = _Pretended(speeds[i] if speeds is not None else math.inf)
             result: TrainResult = train_locally(
                 task,
                 base,
                 charter.algorithm,
-                data,
+                datas[i],
                 seed_for("training", seed, **place),
                 progress=clock.step,
                 machine=machine,
@@ -86,13 +89,13 @@ def simulate(
             coefficients += join_values(values, form)
         mean = average(
             split_sums(coefficients, form),
-            participants=members,
-            total_weight=sum(weights),
+            participants=len(present),
+            total_weight=weight,
             max_weight=max(weights),
             form=form,
             rotation=rotation,
         )
-        base = following_model(base, mean, charter=charter, weight=sum(weights), of_weight=sum(weights))
+        base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights))
         yield SimulatedRound(round, base, tuple(kept), tuple(steps))
 
 

@@ -39,6 +39,11 @@ class Digits(Task):
         inputs, labels = batch
         return functional.cross_entropy(model(inputs), labels, label_smoothing=0.1)
 
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The same, one number an image: for charters that weight classes."""
+        inputs, labels = batch
+        return functional.cross_entropy(model(inputs), labels, label_smoothing=0.1, reduction="none")
+
     def local_data(self, index: int, members: int, seed: int) -> LocalData:
         """Member `index`'s part of the training images: uneven in labels, at least half an even part in size."""
         (inputs, labels), _ = images()

@@ -64,14 +64,20 @@ def charter_of(**sections: dict[str, Any]) -> Charter:
     return Charter.model_validate(entries)
 
 
+PLAIN = {"bits": 16, "rotate": False}
 CHARTERS = {
-    "fedavg": charter_of(),
-    "fedavgm, 4 bits": charter_of(outer={"optimizer": "fedavgm"}, update={"bits": 4, "clip_value": 0.05}),
+    "fedavg": charter_of(update=PLAIN),
+    "fedavgm, 4 bits": charter_of(
+        outer={"optimizer": "fedavgm"}, update={"bits": 4, "rotate": False, "clip_value": 0.05}
+    ),
     "scaffold, fedadam": charter_of(
         algorithm={"name": "scaffold", "effective_steps": 2, "sampling": "class-balanced"},
         outer={"optimizer": "fedadam"},
+        update=PLAIN,
     ),
-    "local head, fedyogi": charter_of(algorithm={"local_tensors": ["3.*"]}, outer={"optimizer": "fedyogi"}),
+    "local head, fedyogi": charter_of(
+        algorithm={"local_tensors": ["3.*"]}, outer={"optimizer": "fedyogi"}, update=PLAIN
+    ),
 }
 
 
@@ -161,6 +167,14 @@ def test_another_seed_or_algorithm_gives_another_model() -> None:
     digests = {digest(charter) for charter in CHARTERS.values()}
     digests.add(digest(CHARTERS["fedavg"].with_settings(["run.seed=6"])))
     assert len(digests) == 5
+
+
+def test_an_absent_member_is_in_no_sum() -> None:
+    charter = CHARTERS["scaffold, fedadam"]
+    (some,) = simulate(charter, Clouds(), members=MEMBERS, rounds=1, absent=[0, 3])
+    (every,) = simulate(charter, Clouds(), members=MEMBERS, rounds=1)
+    assert len(some.steps) == 3 and [kept is None for kept in some.kept] == [True, False, False, True, False]
+    assert model_digest(some.model) != model_digest(every.model)
 
 
 def test_a_simulated_member_does_what_its_speed_allows() -> None:
