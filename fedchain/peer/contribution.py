@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..crypto import sample_skellam
-from ..learn import Machine, TrainResult, private_gradient, train_locally
+from ..learn import Machine, private_gradient, train_locally
 from ..protocol.arithmetic import counted_weights, quantise
+from ..protocol.model import Vector
 from ..protocol.outer import update_size_of
 from ..protocol.private_values import bounded_units, cut_fraction, noise_in, noisy_values
 from ..protocol.seeds import seed_for
@@ -58,8 +59,11 @@ def _private_step(context: PeerContext, attempt: Attempt, base: bytes, form: Upd
     context.log.info("trained", round=attempt.round, attempt=attempt.attempt, loss=loss, steps=1)
     context.meter.note(loss=loss, steps=1, steps_per_s=rounded(1 / max(step.seconds, 1e-9)))
     crash_point("after-training", attempt.round)
+    cut = cut_fraction(step.units, form)
+    if cut > 0:
+        context.log.warning("gradient cut to its room", fraction=rounded(cut))
     with context.meter.step("encrypt"):
-        return Contribution(_noisy(context, step.units, form), form, trained_at)
+        return Contribution(with_own_noise(step.units, form), form, trained_at)
 
 
 def _trained(
@@ -84,32 +88,34 @@ def _trained(
     if result.kept is not None:
         context.kept.write(attempt.round, attempt.attempt, result.kept)
     crash_point("after-training", attempt.round)
-    with context.meter.step("encrypt"):
-        return Contribution(_values(context, state, attempt, result, form), form, trained_at)
-
-
-def _values(
-    context: PeerContext, state: FederationState, attempt: Attempt, result: TrainResult, form: UpdateFormat
-) -> NDArray[np.int64]:
     weights = counted_weights(state, context.charter.update)
-    weight, largest = weights[context.me], max(weights.values())
-    rotation = context.round_context(attempt).rotation_seed
+    with context.meter.step("encrypt"):
+        values = values_of(
+            result.update,
+            weights[context.me],
+            max(weights.values()),
+            form,
+            context.round_context(attempt).rotation_seed,
+            seed_for("rounding", context.seed, **place),
+        )
+    return Contribution(values, form, trained_at)
+
+
+def values_of(
+    update: Vector, weight: int, max_weight: int, form: UpdateFormat, rotation: bytes, rounding_seed: int
+) -> NDArray[np.int64]:
+    """The values of a trained update: rounded by the seed, or, in a private federation, by nobody's, and with noise."""
     if form.noise is None:
-        place = {"member": context.me, "round": attempt.round, "attempt": attempt.attempt}
-        random = np.random.default_rng(seed_for("rounding", context.seed, **place))
-        return quantise(result.update, weight=weight, max_weight=largest, form=form, rotation=rotation, random=random)
-    units = bounded_units(
-        result.update, form=form, rotation=rotation, random=np.random.default_rng(), factor=weight / largest
-    )
-    return _noisy(context, units, form)
+        random = np.random.default_rng(rounding_seed)
+        return quantise(update, weight=weight, max_weight=max_weight, form=form, rotation=rotation, random=random)
+    random = np.random.default_rng()
+    units = bounded_units(update, form=form, rotation=rotation, random=random, factor=weight / max_weight)
+    return with_own_noise(units, form)
 
 
-def _noisy(context: PeerContext, units: NDArray[np.int64], form: UpdateFormat) -> NDArray[np.int64]:
-    """The values with this member's part of the noise. What is logged of them stays on this machine."""
+def with_own_noise(units: NDArray[np.int64], form: UpdateFormat) -> NDArray[np.int64]:
+    """The values of these units with one member's part of the noise, drawn now and known to nobody afterwards."""
     noise = noise_in(form)
-    cut = cut_fraction(units, form)
-    if cut > 0:
-        context.log.warning("values cut to their room", fraction=rounded(cut))
     return noisy_values(units, sample_skellam(form.values, noise.variance, noise.reach), form)
 
 
