@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..protocol.charter import read_charter
+from ..protocol.charter import Algorithm, Outer, read_charter
 
 
 def charter(
@@ -26,6 +26,7 @@ def charter(
     agreed.check_complete()
     windows = agreed.windows
     typer.echo(f"federation  {agreed.federation.name}: at most {agreed.run.rounds} rounds, {agreed.algorithm.name}")
+    typer.echo(f"learning    {summary_of(agreed.algorithm, agreed.outer)}")
     typer.echo(f"threshold   any {agreed.threshold} of {len(agreed.federation.members)} members can open, or read")
     for index, member in enumerate(agreed.federation.members):
         typer.echo(f"member {index:<4} {member}")
@@ -36,3 +37,18 @@ def charter(
     typer.echo(f"bond        {agreed.stake.bond_gwei} gwei")
     typer.echo(f"task        {agreed.federation.task}, SHA-256 {agreed.task_sha256}")
     typer.echo(f"charter     {agreed.digest().hex()}")
+
+
+def summary_of(algorithm: Algorithm, outer: Outer) -> str:
+    """How members train and what is done with the average, in one line."""
+    most = "at most " if algorithm.local_steps == "adaptive" else ""
+    parts = [
+        f"{most}{algorithm.local_epochs} local epoch{'s' * (algorithm.local_epochs > 1)}, batches of {algorithm.batch_size}"
+    ]
+    if outer.optimizer != "none":
+        parts.append(f"{outer.optimizer} with beta1 {outer.momentum:g} and learning rate {outer.rate:g}")
+    if algorithm.sampling != "shuffled" or algorithm.loss != "plain":
+        parts.append(f"{algorithm.sampling} sampling, {algorithm.loss} loss")
+    if algorithm.local_tensors:
+        parts.append(f"{', '.join(algorithm.local_tensors)} stay with each member")
+    return "; ".join(parts)

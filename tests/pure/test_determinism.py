@@ -25,6 +25,7 @@ from fedchain.crypto import (
     open_share,
     sum_ciphertexts,
 )
+from fedchain.lab.run import federate
 from fedchain.learn import LocalData, Task, first_model, local_data_of, train_locally
 from fedchain.peer.simulation import simulate
 from fedchain.protocol.arithmetic import average, quantise, weight_of
@@ -61,22 +62,21 @@ class Clouds(Task):
 
 def charter_of(**sections: dict[str, Any]) -> Charter:
     entries = {"federation": {"name": "clouds", "members": ADDRESSES}, "run": {"rounds": ROUNDS, "seed": 5}, **sections}
-    return Charter.model_validate(entries)
+    return Charter.model_validate(entries | {"task_sha256": "ab" * 32})
 
 
-PLAIN = {"bits": 16, "rotate": False}
 CHARTERS = {
-    "fedavg": charter_of(update=PLAIN),
-    "fedavgm, 4 bits": charter_of(
-        outer={"optimizer": "fedavgm"}, update={"bits": 4, "rotate": False, "clip_value": 0.05}
+    "fedavg, 16 bits": charter_of(update={"bits": 16, "rotate": False}),
+    "fedavgm, 4 bits, rotated": charter_of(
+        outer={"optimizer": "fedavgm"}, update={"bits": 4, "rotate": True, "clip_value": 0.05}
     ),
     "scaffold, fedadam": charter_of(
         algorithm={"name": "scaffold", "effective_steps": 2, "sampling": "class-balanced"},
         outer={"optimizer": "fedadam"},
-        update=PLAIN,
     ),
-    "local head, fedyogi": charter_of(
-        algorithm={"local_tensors": ["3.*"]}, outer={"optimizer": "fedyogi"}, update=PLAIN
+    "local head, fednova, fedyogi": charter_of(
+        algorithm={"name": "fednova", "effective_steps": 3, "local_tensors": ["3.*"], "loss": "class-weighted"},
+        outer={"optimizer": "fedyogi"},
     ),
 }
 
@@ -159,13 +159,23 @@ def test_one_charter_and_seed_give_one_model_through_every_committee_order_engin
         assert model_digest(encrypted(charter, random.Random(chance), engine, files)) == plain, (name, engine, files)
 
 
+@pytest.mark.parametrize("name", CHARTERS)
+def test_the_real_peers_come_to_the_model_that_the_simulation_gives(name: str) -> None:
+    charter, rounds = CHARTERS[name], simulate(CHARTERS[name], Clouds(), members=MEMBERS)
+    run = federate(charter, Clouds(), engine="numpy")
+    plain = list(rounds)
+    assert run.models == (first_model(Clouds(), charter), *(done.model for done in plain))
+    for member, kept in enumerate(run.kept):
+        assert kept == (None, *(done.kept[member] for done in plain)), member
+
+
 def test_another_seed_or_algorithm_gives_another_model() -> None:
     def digest(charter: Charter) -> bytes:
         *_, last = simulate(charter, Clouds(), members=MEMBERS, rounds=1)
         return model_digest(last.model)
 
     digests = {digest(charter) for charter in CHARTERS.values()}
-    digests.add(digest(CHARTERS["fedavg"].with_settings(["run.seed=6"])))
+    digests.add(digest(CHARTERS["fedavg, 16 bits"].with_settings(["run.seed=6"])))
     assert len(digests) == 5
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from fedchain.cli.charter import summary_of
 from fedchain.cli.main import app
 from fedchain.errors import UsageError
 from fedchain.learn import first_model, load_task
 from fedchain.peer.kept import KeptState
 from fedchain.peer.pace import Pace, missed
-from fedchain.protocol.charter import Algorithm, read_charter
+from fedchain.protocol.charter import Algorithm, Outer, read_charter
 from fedchain.protocol.ids import Bitmap, Index
 from fedchain.protocol.model import assemble, layout_from, layout_of
 from fedchain.protocol.state import FederationState
@@ -123,3 +124,13 @@ def test_tuning_says_what_it_gains_and_writes_a_whole_model(tmp_path: Path) -> N
     assert layout_of(out.read_bytes()) == layout_of(first_model(task, charter)), "no state beside it"
     with pytest.raises(UsageError, match="the charter names 0 members; give --members"):
         CliRunner().invoke(app, [*command[:-2], "--out", str(out)], catch_exceptions=False)
+
+
+def test_a_charter_in_short_says_how_its_members_learn() -> None:
+    charter = read_charter(HOSPITALS).with_settings(
+        ["outer.optimizer=fedadam", "algorithm.local_steps=adaptive", 'algorithm.local_tensors=["4.*"]']
+    )
+    assert summary_of(charter.algorithm, charter.outer) == (
+        "at most 10 local epochs, batches of 16; fedadam with beta1 0.9 and learning rate 0.01; 4.* stay with each member"
+    )
+    assert summary_of(Algorithm(), Outer()) == "1 local epoch, batches of 32"
