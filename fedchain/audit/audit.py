@@ -18,6 +18,7 @@ from ..protocol.charter import Charter
 from ..protocol.events import FederationFounded
 from ..protocol.ids import Index, members_of, size_of
 from ..protocol.phase import bond_free_at, live_attempt, training_end
+from ..protocol.privacy import account_of
 from ..protocol.state import Attempt, FederationState
 from .bundle import Bundle
 from .closing import check_closing
@@ -222,6 +223,7 @@ class _Audit:
             model_digest=state.model_digest,
             model_cid=state.model_cid,
             faults=self._ledger.faults(),
+            privacy=account_of(charter, state) if charter else None,
         )
 
 

@@ -21,7 +21,7 @@ from ..crypto import (
     result_size,
     sum_ciphertexts,
 )
-from ..errors import Fault, ObjectCorrupt, ObjectMissing
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, UsageError
 from ..protocol.arithmetic import average, counted_weights
 from ..protocol.charter import Charter
 from ..protocol.events import AggregateCommitted, ResultCommitted
@@ -294,7 +294,7 @@ def _base_model(subject: Subject, charter: Charter) -> bytes | None:
         size = model_size_of(charter, update_size_of(base, charter))
         if model_digest(base) == digest and size == subject.state.terms.model_size:
             return base
-    except (ObjectMissing, ObjectCorrupt, Fault):
+    except (ObjectMissing, ObjectCorrupt, Fault, UsageError):
         pass
     subject.block(10, "the model to train from is not to be had, or is none")
     return None

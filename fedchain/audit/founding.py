@@ -11,6 +11,7 @@ from ..protocol.events import FederationFounded
 from ..protocol.founding import disagreements
 from ..protocol.model import flatten, model_digest
 from ..protocol.outer import update_size_of, with_first_state
+from ..protocol.privacy import plan_of
 from ..protocol.state import FederationState
 from ..protocol.update_format import fetched_model_bound, model_size_of
 from .history import CONTRACT
@@ -56,6 +57,7 @@ def check_charter(event: FederationFounded, shelf: Shelf, ledger: Ledger) -> Cha
     try:
         charter = parse_charter(content)
         charter.check_complete()
+        plan_of(charter)
     except UsageError as error:
         fault("a complete charter in canonical form", str(error))
         return None
@@ -92,6 +94,8 @@ def check_genesis(state: FederationState, charter: Charter | None, shelf: Shelf,
                 fault("the state that every run begins with", "another one beside the first model")
     except Fault as broken:
         ledger.raised(FEDERATION, 11, broken, DEPLOYER)
+    except UsageError as error:
+        fault("a model that the charter's noise fits", str(error))
 
 
 def check_chain(state: FederationState, closed: Sequence[Account], ledger: Ledger) -> None:

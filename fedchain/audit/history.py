@@ -34,6 +34,7 @@ from ..protocol.events import (
 from ..protocol.ids import MAX_MEMBERS, Address, Index, bitmap_of, is_subset, members_of, size_of
 from ..protocol.participants import check_participants
 from ..protocol.phase import Phase, aggregator_of, bond_free_at, live_attempt, phase_of, start_of_run
+from ..protocol.privacy import is_affordable
 from ..protocol.state import Attempt, FederationState
 from ..protocol.transition import apply, founded
 from .ledger import FEDERATION, Ledger, Scope
@@ -161,6 +162,9 @@ def _judge(state: FederationState, event: Statement, scope: Scope, charter: Char
         case BondWithdrawn():
             return _judge_withdrawal(state, event, ledger)
         case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
+            if isinstance(event, UpdateCommitted) and charter is not None and not is_affordable(charter, state):
+                expected = f"no update that could take the run beyond ε = {charter.privacy.epsilon:g}"
+                ledger.fault(scope, 6, offender=name_of(state, event.index), expected=expected, got="one")
             return _judge_statement(state, event, scope, ledger)
 
 

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+<<<<<<< theirs
+from ..protocol.charter import read_charter
+from ..protocol.privacy import plan_of, remarks_on
+=======
 from ..protocol.charter import Algorithm, Outer, read_charter
+>>>>>>> L1
 
 
 def charter(
@@ -34,6 +39,19 @@ def charter(
         f"windows     enrolment {windows.enrol_s} s, training {windows.training_s} s, receipts {windows.receipt_s} s,"
         f" aggregate {windows.aggregate_s} s, challenge {windows.challenge_s} s"
     )
+    plan = plan_of(agreed)
+    if plan is not None:
+        protects = "records" if agreed.privacy.mode == "records" else "whole members"
+        typer.echo(
+            f"privacy     of {protects}: ε at most {plan.epsilon:g} at δ {plan.delta:g} for the whole run;"
+            f" noise {plan.multiplier:g} times the sensitivity"
+        )
+        typer.echo(
+            f"            of {plan.founders} members, {plan.founders - plan.shares - plan.colluders} may be missing and"
+            f" {plan.colluders} may tell their noise"
+        )
+    for remark in remarks_on(agreed):
+        typer.echo(f"note        {remark}")
     typer.echo(f"bond        {agreed.stake.bond_gwei} gwei")
     typer.echo(f"task        {agreed.federation.task}, SHA-256 {agreed.task_sha256}")
     typer.echo(f"charter     {agreed.digest().hex()}")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..audit import Account, Report
+from ..audit.words import privacy_in_words
 from ..chain.deployment import Deployment
 from ..learn import Task, alone, centralised, local_data_of
 from ..peer.meter import STEPS
@@ -99,6 +100,8 @@ def print_ending(
     console.print(
         f"audit: {verdict}, {report.totals.checks_passed} checks passed over {len(report.rounds)} rounds, no key needed"
     )
+    if report.privacy is not None:
+        console.print(f"privacy: {privacy_in_words(report.privacy)}", highlight=False, soft_wrap=True)
     for fault in report.faults:
         console.print(
             f"  [red]{fault.check}[/red] round {fault.round}: {fault.offender}:"
@@ -177,6 +180,7 @@ def write_json(
         "model_cid": state.model_cid,
         "model_file": str(workdir / "model.safetensors"),
         "report_file": str(workdir / "audit.html"),
+        "privacy": report.to_json()["privacy"],
         "verdict": report.verdict,
         "faults": [
             {"check": f.check, "round": f.round, "offender": f.offender, "expected": f.expected, "got": f.got}

@@ -16,7 +16,8 @@ from ..errors import ChainMismatch, TransactionFailed, UsageError, WorldError
 from ..protocol.charter import Charter, read_charter
 from ..protocol.events import MemberSlashed, RewardWithdrawn
 from ..protocol.ids import Address
-from .options import open_reader, read_password
+from ..protocol.privacy import remarks_on
+from .options import FolderOption, open_reader, read_password
 
 if TYPE_CHECKING:
     from ..chain.deployment import Deployment
@@ -142,6 +143,7 @@ def deploy(
     if members:
         charter = charter.with_members(tuple(parse_address(member) for member in members))
     charter.check_complete()
+    typer.echo("".join(f"note      {remark}\n" for remark in remarks_on(charter)), nl=False)
     url = _given(rpc)
     chain_id(Rpc(url), expected_chain_id)
     identity = load_identity(key, read_password(password_file))
@@ -280,6 +282,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the run is finished, or Ctrl-C.")] = False,
     every_s: Annotated[float, typer.Option("--every", min=0.2, help="With --watch: seconds between looks.")] = 1.0,
     confirmations: ConfirmationsOption = 0,
+    federation: FolderOption = None,
 ) -> None:
     """Show where a federation stands: round, phase, who has spoken, whose turn it is, the time left. Needs no key.
 
@@ -290,14 +293,15 @@ def status(
     from rich.text import Text
 
     from ..protocol.phase import Phase, phase_of
-    from .status import picture
+    from .status import charter_in, picture
 
     reader, console = open_reader(rpc, contract, deployment, confirmations), Console()
+    charter = charter_in(federation, reader.refresh()) if federation is not None else None
 
     def look() -> tuple[Group, bool]:
         state, now = reader.refresh(), reader.now()
         where = f"{reader.contract} on chain {reader.chain_id}"
-        return picture(state, now, where), phase_of(state, state.round, now) is Phase.FINISHED
+        return picture(state, now, where, charter), phase_of(state, state.round, now) is Phase.FINISHED
 
     def look_again() -> tuple[Group, bool]:
         time.sleep(every_s)

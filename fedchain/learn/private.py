@@ -96,7 +96,7 @@ def _gradients(
     places = {id(parameter): place for place, parameter in enumerate(dict.fromkeys(named.values()))}
     trained = list(dict.fromkeys(named.values()))
     together = True
-    for some in torch.split(rows, _AT_ONCE):
+    for some in torch.split(rows, _AT_ONCE) if len(rows) else ():
         found = _together(task, model, trained, data, some, device) if together else None
         if found is None:
             # A model or loss that torch cannot vectorise (an LSTM, a branch on values): one record after the other. If

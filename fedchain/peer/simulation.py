@@ -1,8 +1,8 @@
 """A federation in memory: the same training, integers, sums and steps as the real one, with no chain, store or key.
 
 For long experiments. The encryption adds and takes away nothing: sums are exact. So with the same charter, data and
-seed a real run ends with the very same model (tests/pure/test_determinism.py), unless the charter rotates updates (the
-rotation is drawn from the contract's address), or lets the clock decide on the number of steps.
+seed a real run ends with the very same model (tests/pure/test_determinism.py), unless the charter lets the clock decide
+on the number of steps, or asks for noise.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..learn import Machine, Task, TrainResult, first_model, local_data_of, train_locally
-from ..protocol.arithmetic import average, quantise, weight_of
+from ..learn import Machine, Task, TrainResult, first_model, local_data_of, private_gradient, train_locally
+from ..protocol.arithmetic import average, weight_of
 from ..protocol.charter import Charter
 from ..protocol.model import model_digest
 from ..protocol.outer import following_model, update_size_of
 from ..protocol.rotation import rotation_seed
 from ..protocol.seeds import seed_for
 from ..protocol.update_format import join_values, split_sums, update_format
+from .contribution import values_of, with_own_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,17 @@ def simulate(
     base = first_model(task, charter) if base is None else base
     form = update_format(charter, update_size_of(base, charter))
     kept: list[bytes | None] = [None] * members
+    rate = charter.privacy.sampling_rate
     for round in range(1, (rounds or charter.run.rounds) + 1):
         coefficients = np.zeros(form.coefficients, dtype=np.uint64)
         rotation = rotation_seed(round, 0, model_digest(base))
         steps = []
         for i in present:
+            if charter.privacy.mode == "records":
+                step = private_gradient(task, base, datas[i], rate=rate, form=form, rotation=rotation, machine=machine)
+                coefficients += join_values(with_own_noise(step.units, form), form)
+                steps.append(1)
+                continue
             place = {"member": i, "round": round, "attempt": 0}
             clock = _Pretended(speeds[i] if speeds is not None else math.inf)
             result: TrainResult = train_locally(
@@ -78,13 +85,8 @@ def simulate(
             )
             kept[i] = result.kept
             steps.append(result.steps)
-            values = quantise(
-                result.update,
-                weight=weights[i],
-                max_weight=max(weights),
-                form=form,
-                rotation=rotation,
-                random=np.random.default_rng(seed_for("rounding", seed, **place)),
+            values = values_of(
+                result.update, weights[i], max(weights), form, rotation, seed_for("rounding", seed, **place)
             )
             coefficients += join_values(values, form)
         mean = average(
