@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< theirs
-from ..protocol.charter import read_charter
-from ..protocol.privacy import plan_of, remarks_on
-=======
 from ..protocol.charter import Algorithm, Outer, read_charter
->>>>>>> L1
+from ..protocol.privacy import plan_of, remarks_on
 
 
 def charter(
@@ -60,9 +56,8 @@ def charter(
 def summary_of(algorithm: Algorithm, outer: Outer) -> str:
     """How members train and what is done with the average, in one line."""
     most = "at most " if algorithm.local_steps == "adaptive" else ""
-    parts = [
-        f"{most}{algorithm.local_epochs} local epoch{'s' * (algorithm.local_epochs > 1)}, batches of {algorithm.batch_size}"
-    ]
+    epochs = "1 local epoch" if algorithm.local_epochs == 1 else f"{algorithm.local_epochs} local epochs"
+    parts = [f"{most}{epochs}, batches of {algorithm.batch_size}"]
     if outer.optimizer != "none":
         parts.append(f"{outer.optimizer} with beta1 {outer.momentum:g} and learning rate {outer.rate:g}")
     if algorithm.sampling != "shuffled" or algorithm.loss != "plain":

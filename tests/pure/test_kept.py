@@ -131,6 +131,7 @@ def test_a_charter_in_short_says_how_its_members_learn() -> None:
         ["outer.optimizer=fedadam", "algorithm.local_steps=adaptive", 'algorithm.local_tensors=["4.*"]']
     )
     assert summary_of(charter.algorithm, charter.outer) == (
-        "at most 10 local epochs, batches of 16; fedadam with beta1 0.9 and learning rate 0.01; 4.* stay with each member"
+        "at most 10 local epochs, batches of 16; fedadam with beta1 0.9 and learning rate 0.01;"
+        " 4.* stay with each member"
     )
     assert summary_of(Algorithm(), Outer()) == "1 local epoch, batches of 32"
