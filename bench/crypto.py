@@ -4,10 +4,10 @@ CPU seconds (`process_time`, all threads) per 1,000,000 parameters, medians of s
 three. Nothing is cached between runs: encrypting and decoding each expand the round's public polynomials anew.
 
     upload   bytes a member stores a round, for a parameter: ciphertext, sealed shares and proofs
-    encrypt  one member's `deal`: draw a key, encrypt, pack, Merkle root, deal and prove shares
+    encrypt  one member's `join_values` and `deal`: draw a key, encrypt, pack, Merkle root, deal and prove shares
     sum      from stored bytes to the sum, for each of five members: read, check ranges, add
     opening  what one shareholder publishes a round, in bytes
-    decode   from sum and openings to integers: interpolate, check the noise of every coefficient, hash the result
+    decode   from sum and openings to integers: interpolate, check every coefficient's noise, hash the result, split
 
 The usual recipe is TenSEAL's CKKS with one secret key that all members share (8192, [60, 40, 40], scale 2**40), vectors
 of 4,096 values. It needs no opening, because every member could decrypt every update. Its sum is timed from stored
@@ -25,16 +25,18 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import process_time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tenseal as ts
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from fedchain.crypto import (
     OPENING_BYTES,
     EngineName,
+    Opened,
     Opening,
     RoundContext,
     Upload,
@@ -45,7 +47,9 @@ from fedchain.crypto import (
     open_share,
     sum_ciphertexts,
 )
+from fedchain.protocol.charter import Charter, Federation, Update
 from fedchain.protocol.ids import Address, Digest, Index
+from fedchain.protocol.update_format import UpdateFormat, join_values, split_sums, update_format
 
 MILLION = 1_000_000
 MEMBERS, THRESHOLD = 5, 3
@@ -66,17 +70,21 @@ LABELS = {
 }
 
 Figures = dict[str, float]
+Bits = int | Literal["auto"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="CPU cost of the encrypted average, beside the usual CKKS recipe")
     parser.add_argument("--parameters", type=int, default=MILLION)
+    parser.add_argument("--bits", default="16", help="bits of a value, or auto; a sum has room for 16 members")
     parser.add_argument("--runs", type=int, default=7, help="runs of each step; the usual recipe takes at most 3")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "crypto.json")
     options = parser.parse_args()
     d, runs = options.parameters, options.runs
+    bits: Bits = "auto" if options.bits == "auto" else int(options.bits)
+    form = update_format(Charter(federation=Federation(name="bench"), update=Update(bits=bits)), d)
 
-    ours, by_seal = measure_fedchain(d, runs)
+    ours, by_seal = measure_fedchain(form, runs)
     usual = measure_usual(d, min(runs, 3))
     report(ours, by_seal, usual, d)
     result = {
@@ -87,6 +95,8 @@ def main() -> None:
         "targets": TARGETS,
         "met": all(ours[name] <= TARGETS[name] for name in ours),
         "parameters": d,
+        "bits": bits,
+        "values_a_coefficient": form.fields,
         "members": MEMBERS,
         "threshold": THRESHOLD,
         "runs": runs,
@@ -109,19 +119,20 @@ def cpu_seconds(work: Callable[[], Any], runs: int) -> tuple[float, Any]:
     return median(taken), given
 
 
-def measure_fedchain(d: int, runs: int) -> tuple[Figures, Figures]:
+def measure_fedchain(form: UpdateFormat, runs: int) -> tuple[Figures, Figures]:
     """Our figures through numpy (the default engine) and through TenSEAL."""
-    scale = d / MILLION
+    d, scale = form.model_size, form.size / MILLION
     context = RoundContext(31337, Address("0x" + "fe" * 20), 1, 0, Digest(bytes(32)))
     keys = [generate_encryption_key() for _ in range(MEMBERS)]
     terms: dict[str, Any] = {
         "encryption_keys": {Index(j): public for j, (_, public) in enumerate(keys)},
         "threshold": THRESHOLD,
     }
-    values = np.random.default_rng(1).integers(0, 2**16, (MEMBERS, d))
+    values = np.random.default_rng(1).integers(0, 2 * form.steps + 1, (MEMBERS, form.values))
 
     def dealt(i: int) -> Upload:
-        return deal(context, dealer=Index(i), dealer_address=address_of(i), values=values[i], **terms)
+        coefficients = join_values(values[i], form)
+        return deal(context, dealer=Index(i), dealer_address=address_of(i), coefficients=coefficients, **terms)
 
     dealt(0)  # The first call pays for FFT plans and page faults.
     encrypt_s, _ = cpu_seconds(lambda: dealt(0), runs)
@@ -143,14 +154,15 @@ def measure_fedchain(d: int, runs: int) -> tuple[Figures, Figures]:
         openings[Index(j)] = make_opening(shares)
 
     stored = [upload.ciphertext for upload in uploads]
-    size = (len(stored[0]) + len(uploads[0].shares)) / d
+    size = (len(stored[0]) + len(uploads[0].shares)) / form.size
     figures: list[Figures] = []
     engines: tuple[EngineName, ...] = ("numpy", "tenseal")
     for engine in engines:
         sum_s, aggregate = cpu_seconds(partial(sum_ciphertexts, stored, d, engine), runs)
         opening = partial(open_aggregate, threshold=THRESHOLD, participants=MEMBERS, context=context, d=d)
-        decode_s, opened = cpu_seconds(partial(opening, aggregate, openings, engine=engine), runs)
-        assert np.array_equal(opened.sums, values.sum(axis=0)), "the decoded sum is not the sum"
+        decoded = partial(decode, partial(opening, aggregate, openings, engine=engine), form)
+        decode_s, sums = cpu_seconds(decoded, runs)
+        assert np.array_equal(sums, values.sum(axis=0)), "the decoded sum is not the sum"
         figures.append(
             {
                 "upload_bytes_per_param": size,
@@ -161,6 +173,11 @@ def measure_fedchain(d: int, runs: int) -> tuple[Figures, Figures]:
             }
         )
     return figures[0], figures[1]
+
+
+def decode(opening: Callable[[], Opened], form: UpdateFormat) -> NDArray[np.int64]:
+    """The sums of the values."""
+    return split_sums(opening().sums, form)
 
 
 def measure_usual(d: int, runs: int) -> Figures:

@@ -30,8 +30,8 @@ from fedchain.crypto import (
 )
 from fedchain.crypto.parameters import SHARE_PRIME
 from fedchain.crypto.shamir import lagrange, point_of
-from fedchain.protocol.arithmetic import average, counted_weights, next_model, offset_of, quantise, step_of
-from fedchain.protocol.charter import Update
+from fedchain.protocol.arithmetic import average, counted_weights, next_model, quantise
+from fedchain.protocol.charter import Charter, Federation, Update
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
 from fedchain.protocol.events import (
@@ -51,12 +51,15 @@ from fedchain.protocol.participants import check_participants, choose_participan
 from fedchain.protocol.phase import aggregator_of, live_attempt, phase_of
 from fedchain.protocol.state import Attempt, FederationState
 from fedchain.protocol.transition import apply, founded
+from fedchain.protocol.update_format import join_values, split_sums, update_format
 
 MEMBERS, THRESHOLD, PARAMETERS = 5, 3, 5_000
 SAMPLES = (120, 300, 80, 450, 200)
 CHAIN_ID, CONTRACT = 31337, Address("0x" + "fe" * 20)
 GROUP = 0
-SETTINGS = Update(clip_value=0.25)
+SETTINGS = Update(clip_value=0.2, members_max=MEMBERS)
+FORM = update_format(Charter(federation=Federation(name="walkthrough"), update=SETTINGS), PARAMETERS)
+"""How an update becomes integers, and how these stand in what is encrypted."""
 
 Floats = NDArray[np.float32]
 Share = NDArray[np.uint16]
@@ -149,7 +152,7 @@ def found(members: list[Member]) -> World:
         charter_cid=cid_of(b"a charter would be here"),
         genesis_digest=model_digest(genesis),
         genesis_cid=cid_of(genesis),
-        model_size=PARAMETERS,
+        model_size=FORM.model_size,
         rounds=1,
         threshold=THRESHOLD,
         enrol_window_s=60,
@@ -195,15 +198,16 @@ def encrypt_and_commit(world: World, members: list[Member]) -> None:
             member.update,
             weight=weights[member.index],
             max_weight=max(weights.values()),
-            settings=SETTINGS,
+            form=FORM,
+            rotation=world.context.rotation_seed,
             random=np.random.default_rng(100 + member.index),
         )
-        upload = deal(**world.dealing_of(member.index), values=member.values)  # type: ignore[arg-type]
+        coefficients = join_values(member.values, FORM)
+        upload = deal(**world.dealing_of(member.index), coefficients=coefficients)  # type: ignore[arg-type]
         commitment = commitment_of(attempt, member.address, upload.ciphertext_root, upload.shares_root)
         if member.index == 0:
-            show(
-                "as integers", f"{member.values.min()} to {member.values.max()}; {offset_of(SETTINGS)} stands for zero"
-            )
+            show("as integers", f"{member.values.min()} to {member.values.max()}; {FORM.steps} stands for zero")
+            show("in coefficients", f"{FORM.coefficients:,}, of {FORM.fields} values each")
             per_parameter = len(upload.ciphertext) / PARAMETERS
             show("ciphertext", f"{len(upload.ciphertext):,} bytes, {per_parameter:.2f} a parameter")
             show("shares of its key", f"{len(upload.shares):,} bytes, however long the update")
@@ -223,7 +227,7 @@ def examine_and_post_receipts(world: World, members: list[Member]) -> None:
         for dealer, commit in attempt.commits.items():
             ciphertext, shares = world.store[commit.ciphertext_cid], world.store[commit.shares_cid]
             author, dealing = world.state.members[dealer].member, world.dealing_of(dealer)
-            ciphertext_root = check_ciphertext(ciphertext, PARAMETERS, offender=author, round=attempt.round)
+            ciphertext_root = check_ciphertext(ciphertext, FORM.model_size, offender=author, round=attempt.round)
             shares_root = check_shares(shares, **dealing, offender=author)  # type: ignore[arg-type]
             assert commit.commitment == commitment_of(attempt, author, ciphertext_root, shares_root)
             member.shares[dealer] = open_share(
@@ -248,8 +252,8 @@ def lock_and_aggregate(world: World) -> Aggregate:
     assert participants is not None
     check_participants(world.state, attempt, participants)
     blobs = [world.store[attempt.commits[i].ciphertext_cid] for i in members_of(participants)]
-    aggregate = sum_ciphertexts(blobs, PARAMETERS)
-    assert sum_ciphertexts(blobs[::-1], PARAMETERS).pack() == aggregate.pack(), "the order does not matter"
+    aggregate = sum_ciphertexts(blobs, FORM.model_size)
+    assert sum_ciphertexts(blobs[::-1], FORM.model_size).pack() == aggregate.pack(), "the order does not matter"
     world.now += 1
     spoken = aggregator, participants, aggregate.root(), world.put(aggregate.pack())
     world.say(AggregateCommitted(attempt.round, attempt.attempt, GROUP, *spoken, at=world.now))
@@ -285,18 +289,20 @@ def close(world: World, aggregate: Aggregate) -> NDArray[np.int64]:
         threshold=THRESHOLD,
         participants=size_of(locked.participants),
         context=world.context,
-        d=PARAMETERS,
+        d=FORM.model_size,
     )
     digest, cid = state.base_model(attempt.round)
     base = world.store[cid]
     assert model_digest(base) == digest
     weights = counted_weights(attempt, SETTINGS)
+    sums = split_sums(opened.sums, FORM)
     mean = average(
-        opened.sums,
+        sums,
         participants=size_of(locked.participants),
         total_weight=sum(weights[index] for index in members_of(locked.participants)),
         max_weight=max(weights.values()),
-        settings=SETTINGS,
+        form=FORM,
+        rotation=world.context.rotation_seed,
     )
     model = assemble(layout_of(base), next_model(flatten(base), mean))
     world.now += 1
@@ -304,14 +310,14 @@ def close(world: World, aggregate: Aggregate) -> NDArray[np.int64]:
     spoken = locked.index, bitmap_of(opened.committee), *roots, model_digest(model), world.put(model)
     world.say(ResultCommitted(attempt.round, attempt.attempt, GROUP, *spoken, at=world.now))
     show("sum of the keys", f"coefficients of {opened.key_sum.min()} to {opened.key_sum.max()}")
-    show("sum of the updates", f"integers of {opened.sums.min():,} to {opened.sums.max():,}, exact")
+    show("sum of the updates", f"integers of {sums.min():,} to {sums.max():,}, exact")
     show("new model", f"{len(model):,} bytes, digest {short(model_digest(model))}")
     show("phase of round 1", phase_of(world.state, 1, world.now).name.lower())
-    return opened.sums
+    return sums
 
 
 def compare(world: World, members: list[Member], sums: NDArray[np.int64]) -> None:
-    """The sums are those of the members' integers; from plain floats they differ by rounding, one step a member."""
+    """The sums are those of the members' integers; from plain floats their average differs by rounding."""
     heading("compared with no encryption")
     state = world.state
     if not np.array_equal(sums, np.sum([m.values for m in members], axis=0)):
@@ -320,7 +326,8 @@ def compare(world: World, members: list[Member], sums: NDArray[np.int64]) -> Non
     plain = np.average([m.update for m in members], axis=0, weights=SAMPLES)
     model = flatten(world.store[state.model_cid])
     difference = float(np.abs(model - plain).max())
-    bound = step_of(SETTINGS) * MEMBERS * max(SAMPLES) / sum(SAMPLES) + 1e-8
+    # Six standard deviations of a sum of roundings, each of them at most half a step.
+    bound = 6 * FORM.step / 2 * MEMBERS**0.5 * max(SAMPLES) / sum(SAMPLES)
     show("average of floats", f"largest difference {difference:.2e}, bound {bound:.2e}")
     if difference > bound:
         raise SystemExit("the encrypted average is not the plain one")
@@ -331,13 +338,16 @@ def conspire(world: World, members: list[Member]) -> None:
     heading("who can read one update")
     target, colluders = members[0], members[-THRESHOLD:]
     attempt = world.state.closed[1]
-    victim = sum_ciphertexts([world.store[attempt.commits[target.index].ciphertext_cid]], PARAMETERS)
+    victim = sum_ciphertexts([world.store[attempt.commits[target.index].ciphertext_cid]], FORM.model_size)
     pooled = {m.index: Opening(m.shares[target.index]) for m in colluders}
     last, few = colluders[-1].index, {m.index: Opening(m.shares[target.index]) for m in colluders[:-1]}
 
+    context = RoundContext(CHAIN_ID, CONTRACT, 1, 0, world.state.base_model(1)[0])
+
     def read(shares: dict[Index, Opening]) -> NDArray[np.int64]:
-        context = RoundContext(CHAIN_ID, CONTRACT, 1, 0, world.state.base_model(1)[0])
-        return open_aggregate(victim, shares, threshold=THRESHOLD, participants=1, context=context, d=PARAMETERS).sums
+        size = FORM.model_size
+        opened = open_aggregate(victim, shares, threshold=THRESHOLD, participants=1, context=context, d=size)
+        return split_sums(opened.sums, FORM)
 
     try:
         read(few)
@@ -353,8 +363,9 @@ def conspire(world: World, members: list[Member]) -> None:
     possible = keys_that_fit({i: int(opening.elements[0]) for i, opening in few.items()}, last)
     show("what they know", f"of a key's first coefficient: {possible:,} values of {SHARE_PRIME:,} fit")
     values = read(pooled)
-    total = step_of(SETTINGS) * (values - offset_of(SETTINGS)) * max(SAMPLES) / SAMPLES[target.index]
-    error = float(np.abs(total - target.update).max())
+    weights = {"total_weight": SAMPLES[target.index], "max_weight": max(SAMPLES)}
+    read_of_it = average(values, participants=1, **weights, form=FORM, rotation=context.rotation_seed)
+    error = float(np.abs(read_of_it - target.update).max())
     show(f"{len(pooled)} members", f"read it, to {error:.1e}: trust that fewer than t collude")
     assert possible == SHARE_PRIME
 

@@ -91,7 +91,7 @@ def dealt(
     for i, founder in enumerate(founders):
         place: dict[str, Any] = {"dealer": Index(i), "dealer_address": Address(founder), "threshold": threshold}
         place["encryption_keys"] = encryption_keys
-        uploads[i] = deal(context, values=random.integers(0, 2**16, d), **place)
+        uploads[i] = deal(context, coefficients=random.integers(0, 2**38, d // 2), **place)
         shares[i] = {
             j: open_share(uploads[i].shares, context, me=Index(j), private_key=private, **place)
             for j, (private, _) in enumerate(keys)

@@ -241,7 +241,7 @@ class Stage:
 
     def result(self) -> Result:
         """The stored result."""
-        return Result.parse(self.world.store[self.honest.result_cid], walk.PARAMETERS)
+        return Result.parse(self.world.store[self.honest.result_cid], walk.FORM.model_size)
 
     def put(self, result: Result) -> dict[str, Any]:
         """Store what a lying closer claims; the fields of its statement."""

@@ -18,6 +18,7 @@ from ..protocol.charter import Charter
 from ..protocol.events import FederationFounded
 from ..protocol.ids import Index, members_of, size_of
 from ..protocol.phase import challenges_end_at, live_attempt, training_end
+from ..protocol.privacy import account_of
 from ..protocol.state import Attempt, FederationState
 from .bundle import Bundle
 from .closing import check_closing
@@ -100,7 +101,7 @@ class _Audit:
             charter = check_charter(founding, self._shelf, self._ledger)
         history = replay(log, charter, self._ledger)
         state = history.state
-        check_genesis(state, self._shelf, self._ledger)
+        check_genesis(state, charter, self._shelf, self._ledger)
         gas = self._gas(log, history)
         attempts = list(_attempts(state, now))
         accounts = []
@@ -222,6 +223,7 @@ class _Audit:
             model_digest=state.model_digest,
             model_cid=state.model_cid,
             faults=self._ledger.faults(),
+            privacy=account_of(charter, state) if charter else None,
         )
 
 

@@ -21,12 +21,15 @@ from ..crypto import (
     result_size,
     sum_ciphertexts,
 )
-from ..errors import Fault, ObjectCorrupt, ObjectMissing
-from ..protocol.arithmetic import average, counted_weights, next_model
+from ..errors import Fault, ObjectCorrupt, ObjectMissing, UsageError
+from ..protocol.arithmetic import average, counted_weights
+from ..protocol.charter import Charter
 from ..protocol.events import AggregateCommitted, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
-from ..protocol.model import assemble, flatten, layout_of, model_bytes_bound, model_digest
+from ..protocol.model import flatten, model_digest
+from ..protocol.outer import following_model, update_size_of
 from ..protocol.state import PostedSum
+from ..protocol.update_format import fetched_model_bound, model_size_of, split_sums, update_format
 from .history import CONTRACT
 from .ledger import FEDERATION
 from .subject import Subject
@@ -237,7 +240,7 @@ def _check_refuted_results(subject: Subject, opened: Opened | None) -> None:
 
 def _check_model(subject: Subject, locked: AggregateCommitted, result: ResultCommitted, opened: Opened | None) -> None:
     """Check 10. The model's digest, recomputed; and the stored object, by its bytes. Models are owed for ever."""
-    bound = model_bytes_bound(subject.state.terms.model_size)
+    bound = fetched_model_bound(subject.state.terms.model_size)
     path = subject.fetch(result.model_cid, bound, "model", result.index, owed=True)
     if path is None:
         subject.block(10, "the new model's object is not to be had")
@@ -257,36 +260,41 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
     if subject.charter is None:
         subject.block(10, "the scale of updates stands in the charter, which was not to be had")
         return None
-    base = _base_model(subject)
+    base = _base_model(subject, subject.charter)
     if base is None:
         return None
     weights = counted_weights(subject.attempt, subject.charter.update)
     participants = members_of(locked.participants)
+    weight = sum(weights[index] for index in participants)
     try:
-        layout = layout_of(base)
+        form = update_format(subject.charter, update_size_of(base, subject.charter))
         mean = average(
-            opened.sums,
+            split_sums(opened.sums, form),
             participants=len(participants),
-            total_weight=sum(weights[index] for index in participants),
+            total_weight=weight,
             max_weight=max(weights.values()),
-            settings=subject.charter.update,
+            form=form,
+            rotation=subject.context.rotation_seed,
         )
-        return model_digest(assemble(layout, next_model(flatten(base), mean)))
+        model = following_model(base, mean, charter=subject.charter, weight=weight, of_weight=sum(weights.values()))
+        return model_digest(model)
     except Fault as fault:
         # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.
         subject.ledger.raised(subject.scope, 10, fault, "one of the participants")
         return None
 
 
-def _base_model(subject: Subject) -> bytes | None:
+def _base_model(subject: Subject, charter: Charter) -> bytes | None:
     """The model that members trained from, by the digest on chain; None, written down, where there is none to use."""
     digest, cid = subject.attempt.base_digest, subject.attempt.base_cid
-    bound = model_bytes_bound(subject.state.terms.model_size)
+    bound = fetched_model_bound(subject.state.terms.model_size)
     try:
         base = subject.shelf.content(cid, bound)
-        if model_digest(base) == digest and flatten(base).size == subject.state.terms.model_size:
+        flatten(base)
+        size = model_size_of(charter, update_size_of(base, charter))
+        if model_digest(base) == digest and size == subject.state.terms.model_size:
             return base
-    except (ObjectMissing, ObjectCorrupt, Fault):
+    except (ObjectMissing, ObjectCorrupt, Fault, UsageError):
         pass
     subject.block(10, "the model to train from is not to be had, or is none")
     return None

@@ -9,8 +9,11 @@ from ..errors import ChainMismatch, Fault, ObjectCorrupt, ObjectMissing, UsageEr
 from ..protocol.charter import MAX_CHARTER_BYTES, Charter, parse_charter
 from ..protocol.events import FederationFounded
 from ..protocol.founding import disagreements
-from ..protocol.model import flatten, model_bytes_bound, model_digest
+from ..protocol.model import flatten, model_digest
+from ..protocol.outer import update_size_of, with_first_state
+from ..protocol.privacy import plan_of
 from ..protocol.state import FederationState
+from ..protocol.update_format import fetched_model_bound, model_size_of
 from .history import CONTRACT
 from .ledger import FEDERATION, Ledger
 from .report import Account, Status
@@ -54,6 +57,7 @@ def check_charter(event: FederationFounded, shelf: Shelf, ledger: Ledger) -> Cha
     try:
         charter = parse_charter(content)
         charter.check_complete()
+        plan_of(charter)
     except UsageError as error:
         fault("a complete charter in canonical form", str(error))
         return None
@@ -63,15 +67,15 @@ def check_charter(event: FederationFounded, shelf: Shelf, ledger: Ledger) -> Cha
     return charter
 
 
-def check_genesis(state: FederationState, shelf: Shelf, ledger: Ledger) -> None:
-    """Check 11, the beginning: the first model's bytes, form and size."""
+def check_genesis(state: FederationState, charter: Charter | None, shelf: Shelf, ledger: Ledger) -> None:
+    """Check 11, the beginning: the first model's bytes, form and size; with the charter also the state beside it."""
     terms = state.terms
 
     def fault(expected: str, got: str) -> None:
         ledger.fault(FEDERATION, 11, offender=DEPLOYER, expected=expected, got=got)
 
     try:
-        content = shelf.content(terms.genesis_cid, model_bytes_bound(terms.model_size))
+        content = shelf.content(terms.genesis_cid, fetched_model_bound(terms.model_size))
     except (ObjectMissing, ObjectCorrupt) as error:
         fault(f"the first model {terms.genesis_cid}", f"unavailable: {error}")
         ledger.block(FEDERATION, 11, "the first model is not to be had")
@@ -80,12 +84,18 @@ def check_genesis(state: FederationState, shelf: Shelf, ledger: Ledger) -> None:
     if digest != terms.genesis_digest:
         fault(f"a first model of the digest {terms.genesis_digest.hex()}", digest.hex())
     try:
-        size = flatten(content).size
+        flatten(content)
+        if charter is not None:
+            size = model_size_of(charter, update_size_of(content, charter))
+            if size != terms.model_size:
+                fault(f"a model whose updates have the size {terms.model_size}, as in the contract", str(size))
+            begun = with_first_state(content, charter)
+            if begun != content:
+                fault("the state that every run begins with", "another one beside the first model")
     except Fault as broken:
         ledger.raised(FEDERATION, 11, broken, DEPLOYER)
-        return
-    if size != terms.model_size:
-        fault(f"{terms.model_size} parameters, as in the contract", str(size))
+    except UsageError as error:
+        fault("a model that the charter's noise fits", str(error))
 
 
 def check_chain(state: FederationState, closed: Sequence[Account], ledger: Ledger) -> None:

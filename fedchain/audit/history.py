@@ -50,6 +50,7 @@ from ..protocol.phase import (
     phase_of,
     start_of_run,
 )
+from ..protocol.privacy import is_affordable
 from ..protocol.state import Attempt, FederationState
 from ..protocol.transition import apply, founded
 from .ledger import FEDERATION, Ledger, Scope
@@ -189,7 +190,10 @@ def _judge(state: FederationState, event: Statement, scope: Scope, charter: Char
             return _judge_stop(state, event, scope, ledger)
         case BondWithdrawn():
             return _judge_withdrawal(state, event, ledger)
-        case _:
+        case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
+            if isinstance(event, UpdateCommitted) and charter is not None and not is_affordable(charter, state):
+                expected = f"no update that could take the run beyond ε = {charter.privacy.epsilon:g}"
+                ledger.fault(scope, 6, offender=name_of(state, event.index), expected=expected, got="one")
             return _judge_statement(state, event, scope, ledger)
 
 

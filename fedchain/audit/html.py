@@ -8,7 +8,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, Status
-from .words import bytes_in_words, members_in_words, refutation_in_words, seconds_in_words, verdict_in_words
+from .words import (
+    bytes_in_words,
+    members_in_words,
+    privacy_in_words,
+    refutation_in_words,
+    seconds_in_words,
+    verdict_in_words,
+)
 
 MARKS = {Status.PASSED: "✓", Status.FAULT: "✗", Status.NOT_POSSIBLE: "?", Status.PENDING: "·"}
 CLASSES = {
@@ -33,6 +40,7 @@ def render_html(report: Report) -> str:
         report=report,
         verdict=verdict_in_words(report),
         refuted=[refutation_in_words(report, refutation) for refutation in report.refutations],
+        privacy=privacy_in_words(report.privacy) if report.privacy else "",
         tone="bad" if report.faults else "good" if report.complete else "unsure",
         explained=CHECKS,
         federation_checks=FEDERATION_CHECKS,

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
+from math import isfinite
 from typing import Any, Literal
 
 from ..errors import Evidence
 from ..protocol.charter import Charter
 from ..protocol.ids import Address, Cid, Digest, Index
+from ..protocol.privacy import PrivacyAccount
 
 FORMAT = 1
 """The version of the JSON form; it changes when an entry changes its meaning."""
@@ -172,7 +174,8 @@ class Totals:
 @dataclass(frozen=True, slots=True)
 class Report:
     """The audit's result. `rounds` are the closed ones; `unfinished` the void and the forgotten attempts, and the one
-    under way; `refutations` what fell by a challenge, which is no fault of what stands."""
+    under way; `refutations` what fell by a challenge, which is no fault of what stands. `privacy` is what the run spent
+    of the charter's budget; None where the charter promises none, or was not to be had."""
 
     chain_id: int
     contract: Address
@@ -188,6 +191,7 @@ class Report:
     model_digest: Digest
     model_cid: Cid
     faults: tuple[Evidence, ...]
+    privacy: PrivacyAccount | None = None
 
     @property
     def verdict(self) -> Literal["ok", "fault"]:
@@ -220,10 +224,31 @@ class Report:
             "refutations": [asdict(r) for r in self.refutations],
             "checks": [_check_json(c) for c in self.checks],
             "totals": asdict(self.totals),
+            "privacy": _privacy_json(self.privacy) if self.privacy else None,
             "model_digest": self.model_digest.hex(),
             "model_cid": self.model_cid,
             "faults": [asdict(f) for f in self.faults],
         }
+
+
+def _privacy_json(account: PrivacyAccount) -> dict[str, Any]:
+    return {
+        "mode": account.mode,
+        "epsilon": account.epsilon,
+        "delta": account.delta,
+        "noise_multiplier": account.multiplier,
+        "spent": _finite(account.spent),
+        "rounds_left": account.rounds_left,
+        "releases": [
+            {**asdict(release), "epsilon": _finite(release.epsilon), "total": _finite(release.total)}
+            for release in account.releases
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity, which is what a sum without noise costs."""
+    return value if isfinite(value) else None
 
 
 def _account_json(account: Account) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from .report import CHECKS, ROUND_CHECKS, Account, Check, Report, Status
-from .words import bytes_in_words, members_in_words, refutation_in_words, seconds_in_words, verdict_in_words
+from .words import (
+    bytes_in_words,
+    members_in_words,
+    privacy_in_words,
+    refutation_in_words,
+    seconds_in_words,
+    verdict_in_words,
+)
 
 MARKS: dict[Status, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
@@ -32,6 +39,10 @@ def print_report(console: Console, report: Report) -> None:
         if accounts:
             _print_rounds(console, title, accounts)
     _print_remarks(console, report)
+    if report.privacy is not None:
+        style = "bold red" if report.privacy.is_overspent else ""
+        console.print(Text(f"privacy: {privacy_in_words(report.privacy)}", style), soft_wrap=True)
+        console.print()
     for refutation in report.refutations:
         console.print(Text(f"! {refutation_in_words(report, refutation)}", "yellow"), soft_wrap=True)
     if report.refutations:

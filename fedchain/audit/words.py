@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from ..protocol.privacy import PrivacyAccount
 from .report import Refutation, Report
 
 
@@ -33,6 +34,13 @@ def refutation_in_words(report: Report, refutation: Refutation) -> str:
     if refutation.restated_by is not None:
         words += f"; posted anew by {report.address_of(refutation.restated_by)}"
     return words
+
+
+def privacy_in_words(account: PrivacyAccount) -> str:
+    """What was spent of which budget, and how far the rest goes."""
+    noise = f"noise {account.multiplier:g} times what one {'record' if account.mode == 'records' else 'member'} can add"
+    spent = f"ε {account.spent:.3f} of {account.epsilon:g} spent at δ {account.delta:g}"
+    return f"{spent}, by {_count(len(account.releases), 'release')}; {noise}; room for {account.rounds_left} more"
 
 
 def gwei_in_words(wei: int) -> str:

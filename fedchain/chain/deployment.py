@@ -23,7 +23,9 @@ from ..protocol.cid import digest_of_cid
 from ..protocol.events import FederationFounded, Terms
 from ..protocol.founding import GWEI
 from ..protocol.ids import Address, Cid
-from ..protocol.model import layout_of, model_digest
+from ..protocol.model import model_digest
+from ..protocol.outer import update_size_of
+from ..protocol.update_format import model_size_of
 from .artifacts import COUNCIL, load_artifact
 from .logs import abi_type
 from .reader import Reader
@@ -84,7 +86,7 @@ def terms_of(charter: Charter, charter_cid: Cid, genesis: bytes, genesis_cid: Ci
         charter_cid=charter_cid,
         genesis_digest=model_digest(genesis),
         genesis_cid=genesis_cid,
-        model_size=layout_of(genesis).size,
+        model_size=model_size_of(charter, update_size_of(genesis, charter)),
         rounds=charter.run.rounds,
         threshold=charter.threshold,
         enrol_window_s=charter.windows.enrol_s,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..protocol.charter import read_charter
+from ..protocol.charter import Algorithm, Outer, read_charter
+from ..protocol.privacy import plan_of, remarks_on
 
 
 def charter(
@@ -26,6 +27,7 @@ def charter(
     agreed.check_complete()
     windows = agreed.windows
     typer.echo(f"federation  {agreed.federation.name}: at most {agreed.run.rounds} rounds, {agreed.algorithm.name}")
+    typer.echo(f"learning    {summary_of(agreed.algorithm, agreed.outer)}")
     typer.echo(f"threshold   any {agreed.threshold} of {len(agreed.federation.members)} members can open, or read")
     for index, member in enumerate(agreed.federation.members):
         typer.echo(f"member {index:<4} {member}")
@@ -33,6 +35,33 @@ def charter(
         f"windows     enrolment {windows.enrol_s} s, training {windows.training_s} s, receipts {windows.receipt_s} s,"
         f" aggregate {windows.aggregate_s} s, challenge {windows.challenge_s} s"
     )
+    plan = plan_of(agreed)
+    if plan is not None:
+        protects = "records" if agreed.privacy.mode == "records" else "whole members"
+        typer.echo(
+            f"privacy     of {protects}: ε at most {plan.epsilon:g} at δ {plan.delta:g} for the whole run;"
+            f" noise {plan.multiplier:g} times the sensitivity"
+        )
+        typer.echo(
+            f"            of {plan.founders} members, {plan.founders - plan.shares - plan.colluders} may be missing and"
+            f" {plan.colluders} may tell their noise"
+        )
+    for remark in remarks_on(agreed):
+        typer.echo(f"note        {remark}")
     typer.echo(f"bond        {agreed.stake.bond_gwei} gwei")
     typer.echo(f"task        {agreed.federation.task}, SHA-256 {agreed.task_sha256}")
     typer.echo(f"charter     {agreed.digest().hex()}")
+
+
+def summary_of(algorithm: Algorithm, outer: Outer) -> str:
+    """How members train and what is done with the average, in one line."""
+    most = "at most " if algorithm.local_steps == "adaptive" else ""
+    epochs = "1 local epoch" if algorithm.local_epochs == 1 else f"{algorithm.local_epochs} local epochs"
+    parts = [f"{most}{epochs}, batches of {algorithm.batch_size}"]
+    if outer.optimizer != "none":
+        parts.append(f"{outer.optimizer} with beta1 {outer.momentum:g} and learning rate {outer.rate:g}")
+    if algorithm.sampling != "shuffled" or algorithm.loss != "plain":
+        parts.append(f"{algorithm.sampling} sampling, {algorithm.loss} loss")
+    if algorithm.local_tensors:
+        parts.append(f"{', '.join(algorithm.local_tensors)} stay with each member")
+    return "; ".join(parts)

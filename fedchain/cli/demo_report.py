@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..audit import Account, Report
+from ..audit.words import privacy_in_words
 from ..chain.deployment import Deployment
-from ..learn import Task, alone, centralised, evaluate, local_data_of
+from ..learn import Task, alone, centralised, local_data_of
 from ..peer.meter import STEPS
 from ..protocol.charter import Charter
 from ..protocol.state import FederationState
+from .demo_fairness import Fairness, fairness_table
 
 Meters = Sequence[Sequence[Mapping[str, Any]]]
 """For each peer, what it metered: one entry a round (`fedchain.peer.meter`)."""
@@ -35,14 +37,17 @@ class Comparison:
     samples: tuple[int, ...]
 
 
-def compare(charter: Charter, task: Task, rounds: int, base: bytes, model: bytes) -> Comparison:
-    """Train centrally and each alone, for as many epochs as the federation did, and judge all on the test data."""
+def compare(charter: Charter, task: Task, rounds: int, base: bytes, federated: Mapping[str, float]) -> Comparison:
+    """Train centrally and each alone, for as many epochs as the federation did, and judge all on the test data.
+
+    `federated` are the last model's metrics there, as the demonstration followed them; none if no round closed.
+    """
     members, seed = len(charter.federation.members), charter.run.seed
     datas = [local_data_of(task, i, members, seed) for i in range(members)]
     epochs = rounds * charter.algorithm.local_epochs
     return Comparison(
         metric=task.metric,
-        federated=evaluate(task, model, task.test_data())[task.metric],
+        federated=federated.get(task.metric, float("nan")),
         centralised=centralised(task, base, charter.algorithm, datas, epochs, seed)[task.metric],
         alone=tuple(alone(task, base, charter.algorithm, data, epochs, seed)[task.metric] for data in datas),
         samples=tuple(len(data.train) for data in datas),
@@ -66,6 +71,7 @@ def print_ending(
     charter: Charter,
     report: Report,
     comparison: Comparison,
+    fairness: Fairness,
     metrics: Mapping[int, Mapping[str, float]],
     meters: Meters,
 ) -> None:
@@ -87,11 +93,15 @@ def print_ending(
         judged.add_row(f"peer {i} alone", f"{samples}", f"{value:.4f}")
     console.print(judged)
     console.print()
+    console.print(fairness_table(fairness))
+    console.print()
     passed = report.verdict == "ok"
     verdict = "[bold green]ok[/bold green]" if passed else "[bold red]fault[/bold red]"
     console.print(
         f"audit: {verdict}, {report.totals.checks_passed} checks passed over {len(report.rounds)} rounds, no key needed"
     )
+    if report.privacy is not None:
+        console.print(f"privacy: {privacy_in_words(report.privacy)}", highlight=False, soft_wrap=True)
     for fault in report.faults:
         console.print(
             f"  [red]{fault.check}[/red] round {fault.round}: {fault.offender}:"
@@ -138,6 +148,7 @@ def write_json(
     deployment: Deployment,
     report: Report,
     comparison: Comparison,
+    fairness: Fairness,
     metrics: Mapping[int, Mapping[str, float]],
     meters: Meters,
     workdir: Path,
@@ -164,10 +175,12 @@ def write_json(
             "centralised": comparison.centralised,
             "alone": list(comparison.alone),
         },
+        "fairness": fairness.entries(),
         "model_digest": state.model_digest.hex(),
         "model_cid": state.model_cid,
         "model_file": str(workdir / "model.safetensors"),
         "report_file": str(workdir / "audit.html"),
+        "privacy": report.to_json()["privacy"],
         "verdict": report.verdict,
         "faults": [
             {"check": f.check, "round": f.round, "offender": f.offender, "expected": f.expected, "got": f.got}

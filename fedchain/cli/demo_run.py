@@ -13,11 +13,12 @@ from rich.console import Console
 from ..audit import Report, audit, write_html
 from ..devnet.network import Devnet
 from ..errors import ChainUnreachable, FedchainError, UsageError
-from ..learn import evaluate, genesis
-from ..protocol.model import model_bytes_bound
+from ..learn import first_model, read_start
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
+from ..protocol.update_format import fetched_model_bound
 from ..store.ipfs import IpfsStore
+from .demo_fairness import fairness_of, kept_of, metrics_of_round
 from .demo_report import compare, print_ending, write_json
 from .demo_view import DemoView
 from .local import LocalFederation, PeerProcess
@@ -113,14 +114,17 @@ class Demo:
         state = self._watch(devnet, local)
         local.wait_for_peers(10)
         store = IpfsStore(devnet.ipfs_apis[0])
-        model = store.get(state.model_cid, model_bytes_bound(state.terms.model_size))
+        model = store.get(state.model_cid, fetched_model_bound(state.terms.model_size))
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
         with self._timed("comparison: the same model trained centrally, and by each peer alone"):
-            first = genesis(local.task, local.charter.run.seed)
-            comparison = compare(local.charter, local.task, len(state.closed), first, model)
+            first = first_model(local.task, local.charter, read_start(local.folder, local.charter, store.get))
+            last = len(state.closed)
+            comparison = compare(local.charter, local.task, last, first, self._metrics[last] if last else {})
         meters = local.meters()
-        print_ending(self._console, self._workdir, local.charter, report, comparison, self._metrics, meters)
+        kept = kept_of([peer.folder for peer in local.peers], state, last)
+        fairness = fairness_of(local.charter, local.task, state, model, kept, meters)
+        print_ending(self._console, self._workdir, local.charter, report, comparison, fairness, self._metrics, meters)
         seconds = time.monotonic() - began
         self._console.print(f"done in {seconds:.0f} s")
         if self._settings.keep:
@@ -137,6 +141,7 @@ class Demo:
                 local.deployment,
                 report,
                 comparison,
+                fairness,
                 self._metrics,
                 meters,
                 self._workdir,
@@ -161,8 +166,9 @@ class Demo:
                 for round in range(len(self._metrics) + 1, len(state.closed) + 1):
                     result = state.closed[round].result
                     assert result is not None
-                    model = store.get(result.model_cid, model_bytes_bound(state.terms.model_size))
-                    self._metrics[round] = evaluate(local.task, model, test_data)
+                    model = store.get(result.model_cid, fetched_model_bound(state.terms.model_size))
+                    kept = kept_of([peer.folder for peer in local.peers], state, round)
+                    self._metrics[round] = metrics_of_round(local.charter, local.task, model, kept, test_data)
                 view.show(state, now, self._metrics, [peer.alive for peer in local.peers])
                 if phase_of(state, state.round, now) is Phase.FINISHED:
                     return state

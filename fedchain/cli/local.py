@@ -27,7 +27,7 @@ from ..chain.reader import Reader
 from ..devnet.network import Devnet
 from ..devnet.processes import die_with_parent
 from ..errors import UsageError
-from ..learn import Task, genesis, load_task
+from ..learn import Task, first_model, load_task, read_start
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
 from ..store.ipfs import IpfsStore
@@ -118,6 +118,8 @@ class LocalFederation:
         folder.mkdir()
         origin = source if source.is_dir() else source.parent
         shutil.copyfile(origin / charter.federation.task, folder / charter.federation.task)
+        if charter.run.start.endswith(".safetensors"):
+            shutil.copyfile(origin / charter.run.start, folder / charter.run.start)
         (folder / "federation.toml").write_text(tomli_w.dumps(charter.to_toml()), encoding="utf-8")
         return cls(workdir, read_charter(folder))
 
@@ -161,7 +163,7 @@ class LocalFederation:
         for member in self.members:
             devnet.fund(member, FUNDS_WEI)
         store = IpfsStore(devnet.ipfs_apis[0])
-        model = genesis(self.task, self.charter.run.seed)
+        model = first_model(self.task, self.charter, read_start(self.folder, self.charter, store.get))
         terms = terms_of(self.charter, store.put(self.charter.canonical()), model, store.put(model))
         self._deployment = deploy(
             devnet.rpc,

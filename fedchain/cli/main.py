@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, demo, devnet, operate, peer, votes
+from . import audit, charter, compare, demo, devnet, model, new, operate, peer, votes
 
 app = typer.Typer(
     name="fedchain",
@@ -22,10 +22,13 @@ app = typer.Typer(
 
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(peer.app, name="peer")
+app.add_typer(model.app, name="model")
 operate.register(app)
 votes.register(app)
 app.command()(charter.charter)
 app.command()(demo.demo)
+app.command()(new.new)
+app.command()(compare.compare)
 app.command(cls=audit.AuditCommand)(audit.audit)
 
 

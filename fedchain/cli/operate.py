@@ -14,7 +14,8 @@ import typer
 from ..errors import ChainMismatch, TransactionFailed, UsageError, WorldError
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
-from .options import open_reader, read_password
+from ..protocol.privacy import remarks_on
+from .options import FolderOption, open_reader, read_password
 
 if TYPE_CHECKING:
     from ..chain.deployment import Deployment
@@ -140,6 +141,7 @@ def deploy(
     if members:
         charter = charter.with_members(tuple(parse_address(member) for member in members))
     charter.check_complete()
+    typer.echo("".join(f"note      {remark}\n" for remark in remarks_on(charter)), nl=False)
     url = _given(rpc)
     chain_id(Rpc(url), expected_chain_id)
     identity = load_identity(key, read_password(password_file))
@@ -173,12 +175,12 @@ def found(
     """Put the charter and its genesis model into IPFS, and found the contract that holds their digests."""
     from ..chain.deploy import deploy as create
     from ..chain.deployment import terms_of
-    from ..learn import genesis, load_task
+    from ..learn import first_model, load_task, read_start
     from ..store.ipfs import IpfsStore
 
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    model = genesis(task, charter.run.seed)
     store = IpfsStore(ipfs)
+    model = first_model(task, charter, read_start(folder, charter, store.get))
     terms = terms_of(charter, store.put(charter.canonical()), model, store.put(model))
     founders = tuple(Address(member) for member in charter.federation.members)
     return create(
@@ -280,6 +282,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the run is finished, or Ctrl-C.")] = False,
     every_s: Annotated[float, typer.Option("--every", min=0.2, help="With --watch: seconds between looks.")] = 1.0,
     confirmations: ConfirmationsOption = 0,
+    federation: FolderOption = None,
 ) -> None:
     """Show where a federation stands: round, phase, who has spoken, whose turn it is, the time left. Needs no key.
 
@@ -290,14 +293,15 @@ def status(
     from rich.text import Text
 
     from ..protocol.phase import Phase, phase_of
-    from .status import picture
+    from .status import charter_in, picture
 
     reader, console = open_reader(rpc, contract, deployment, confirmations), Console()
+    charter = charter_in(federation, reader.refresh()) if federation is not None else None
 
     def look() -> tuple[Group, bool]:
         state, now = reader.refresh(), reader.now()
         where = f"{reader.contract} on chain {reader.chain_id}"
-        return picture(state, now, where), phase_of(state, state.round, now) is Phase.FINISHED
+        return picture(state, now, where, charter), phase_of(state, state.round, now) is Phase.FINISHED
 
     def look_again() -> tuple[Group, bool]:
         time.sleep(every_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,11 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..chain.reader import Reader
+
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--federation", help="The federation's folder: shows its privacy too.", file_okay=False),
+]
 
 PASSWORD_VARIABLE = "FEDCHAIN_PASSWORD"
 

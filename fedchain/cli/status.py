@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from eth_utils.address import to_checksum_address
 from rich.console import Group
@@ -10,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import assert_never
 
+from ..audit.words import privacy_in_words
+from ..errors import CharterMismatch
+from ..protocol.charter import Charter, read_charter
 from ..protocol.events import Motion
 from ..protocol.ids import Index, members_of, size_of
 from ..protocol.phase import (
@@ -23,6 +27,7 @@ from ..protocol.phase import (
     training_end,
     turn_of,
 )
+from ..protocol.privacy import account_of
 from ..protocol.state import Attempt, Ballot, FederationState
 from ..protocol.votes import votes_for
 
@@ -66,8 +71,16 @@ def duty_of(state: FederationState, now: int) -> Duty:
             return Duty("any member to post the result", None)
 
 
-def picture(state: FederationState, now: int, where: str) -> Group:
-    """The whole picture, for a terminal."""
+def charter_in(folder: Path, state: FederationState) -> Charter:
+    """The charter in a member's folder. Raises CharterMismatch unless it is the one whose digest the contract holds."""
+    charter = read_charter(folder)
+    if charter.digest() != state.terms.charter_digest:
+        raise CharterMismatch(f"{folder} holds another charter than this federation's; give the right folder")
+    return charter
+
+
+def picture(state: FederationState, now: int, where: str, charter: Charter | None = None) -> Group:
+    """The whole picture, for a terminal; with the charter also what was spent of its privacy budget."""
     phase, attempt = phase_of(state, state.round, now), live_attempt(state, now)
     round = min(state.round, state.terms.rounds)
     head = Text.assemble((where, "dim"), "\n")
@@ -79,6 +92,9 @@ def picture(state: FederationState, now: int, where: str) -> Group:
     head.append(f" · {len(state.closed)} closed · {size_of(state.standing)} of {len(state.accounts)} members count")
     head.append(f" · threshold {state.threshold}")
     lines = [Text("waits for " + _waiting(state, now))]
+    account = account_of(charter, state) if charter is not None else None
+    if account is not None:
+        lines.append(Text("privacy: " + privacy_in_words(account), "bold red" if account.is_overspent else ""))
     lines += [Text(f"motion  {line}") for line in motions_of(state)]
     lines += [Text(f"demand  {line}") for line in demands_of(state, now)]
     return Group(head, _members(state, attempt, phase, now), *lines)

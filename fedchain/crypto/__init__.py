@@ -42,6 +42,7 @@ from .showing import (
     show_opening,
     show_result,
 )
+from .skellam import sample_skellam
 from .upload import Upload, check_shares, deal, open_share
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "refute_result",
     "result_size",
     "result_tree",
+    "sample_skellam",
     "shares_size",
     "show_aggregate",
     "show_ciphertext",

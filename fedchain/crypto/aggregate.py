@@ -24,7 +24,7 @@ EngineName = Literal["numpy", "tenseal"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregate:
-    """The sum mod q of the participants' ciphertexts of d values.
+    """The sum mod q of the participants' ciphertexts of the size d.
 
     `residues` is (polynomials, N) uint64 below q; past the stored leaves stand zeros that mean nothing.
     """
@@ -51,7 +51,7 @@ class Aggregate:
 
 
 def check_ciphertext(blob: Blob, d: int, *, offender: str, round: int) -> Root:
-    """The Merkle root of a fetched ciphertext of d values that is well formed (P2).
+    """The Merkle root of a fetched ciphertext of the size d that is well formed (P2).
 
     1. Size. 2. Header. 3. Every residue below q. Raises MalformedObject naming the field; memory is one block.
     """
@@ -63,7 +63,7 @@ def check_ciphertext(blob: Blob, d: int, *, offender: str, round: int) -> Root:
 
 
 def sum_ciphertexts(blobs: Sequence[Blob], d: int, engine: EngineName = "numpy") -> Aggregate:
-    """The homomorphic sum of checked ciphertexts of d values, block by block: memory does not grow with their number.
+    """The homomorphic sum of checked ciphertexts of the size d, block by block: memory does not grow with their number.
 
     Raises MalformedObject, naming the place in `blobs`, for what `check_ciphertext` would have refused.
     """

@@ -2,7 +2,7 @@
 
     0   4  magic: "FCUP" (an update) or "FCAG" (an aggregate)
     4   4  version, little-endian: 1
-    8   8  d, little-endian: how many values
+    8   8  d, little-endian: the contract's modelSize
     16  …  leaves_of(d) leaves of 432 bytes
 
 Everything fetched is read through here, a block at a time, so that memory does not grow with the object. Files are
@@ -34,7 +34,7 @@ _NAMES = {UPDATE: "ciphertext", AGGREGATE: "aggregate"}
 
 
 def header(magic: bytes, d: int) -> bytes:
-    """The 16 bytes that open a stored update or aggregate of d values."""
+    """The 16 bytes that open a stored update or aggregate of the size d."""
     return magic + VERSION.to_bytes(4, "little") + d.to_bytes(8, "little")
 
 
@@ -88,7 +88,7 @@ class StoredResidues:
 
 @contextmanager
 def opened(blob: Blob, magic: bytes, d: int, offender: str = "", round: int = 0) -> Iterator[StoredResidues]:
-    """A stored update or aggregate of d values. Raises MalformedObject when its size or header is not that."""
+    """A stored update or aggregate of the size d. Raises MalformedObject when its size or header is not that."""
     if isinstance(blob, Path):
         with blob.open("rb") as file:
             yield StoredResidues(file, blob.stat().st_size, magic, d, offender, round)

@@ -17,18 +17,18 @@ from ..protocol.merkle import hash_leaves, root_of
 from . import parameters as p
 from .encoding import UPDATE, header
 from .noise import Random, sample_binomial
-from .packing import join_fields, pack_residues
+from .packing import pack_residues
 from .ring import SmallFactor, reduce_signed
 from .seed import Residues, public_polynomials
 
 
-def encrypt(seed: bytes, s: NDArray[np.int64], values: NDArray[np.uint64], random: Random) -> tuple[bytes, Root]:
-    """The stored ciphertext of `values` ((d,) uint64 below 2**16) and the root of its Merkle tree."""
-    d = values.size
+def encrypt(seed: bytes, s: NDArray[np.int64], plain: NDArray[np.uint64], random: Random) -> tuple[bytes, Root]:
+    """The stored ciphertext of `plain`, (d/2,) uint64 coefficients below 2**44, and the root of its Merkle tree."""
+    d = p.SIZE_PER_COEFFICIENT * plain.size
     parts = [header(UPDATE, d)]
     hashes: list[bytes] = []
     leaves_left = p.leaves_of(d)
-    for block in encrypted_blocks(seed, s, values, random):
+    for block in encrypted_blocks(seed, s, plain, random):
         stored = block.reshape(-1, p.LEAF_RESIDUES)[:leaves_left]
         leaves_left -= len(stored)
         parts.append(pack_residues(stored))
@@ -37,16 +37,16 @@ def encrypt(seed: bytes, s: NDArray[np.int64], values: NDArray[np.uint64], rando
 
 
 def encrypted_blocks(
-    seed: bytes, s: NDArray[np.int64], values: NDArray[np.uint64], random: Random
+    seed: bytes, s: NDArray[np.int64], plain: NDArray[np.uint64], random: Random
 ) -> Iterator[Residues]:
-    """c, up to `BLOCK` polynomials at a time; beyond the values stand encryptions of zero."""
+    """c, up to `BLOCK` polynomials at a time; beyond the plaintext stand encryptions of zero."""
     factor = SmallFactor(s)
     try:
-        polynomials = p.polynomials_of(values.size)
+        polynomials = p.polynomials_of(p.SIZE_PER_COEFFICIENT * plain.size)
         for first in range(0, polynomials, p.BLOCK):
             count = min(p.BLOCK, polynomials - first)
             c = seeded_zeros(seed, factor, first, count, random)
-            m = _message(values, first, count)
+            m = _message(plain, first, count)
             c += m * np.int64(p.DELTA)
             yield reduce_signed(c)
     finally:
@@ -60,9 +60,8 @@ def seeded_zeros(seed: bytes, s: SmallFactor, first: int, count: int, random: Ra
     return e
 
 
-def _message(values: NDArray[np.uint64], first: int, count: int) -> NDArray[np.int64]:
-    per_polynomial = p.VALUES_PER_COEFFICIENT * p.N
-    padded = np.zeros(count * per_polynomial, dtype=np.uint64)
-    chunk = values[first * per_polynomial : (first + count) * per_polynomial]
+def _message(plain: NDArray[np.uint64], first: int, count: int) -> NDArray[np.int64]:
+    padded = np.zeros(count * p.N, dtype=np.int64)
+    chunk = plain[first * p.N : (first + count) * p.N]
     padded[: chunk.size] = chunk
-    return join_fields(padded).reshape(count, p.N).view(np.int64)
+    return padded.reshape(count, p.N)

@@ -21,7 +21,6 @@ from ..protocol.merkle import root_of
 from . import numpy_engine
 from . import parameters as p
 from .aggregate import Aggregate, EngineName, leaf_hashes, tenseal
-from .packing import split_fields
 from .reed_solomon import misfits, trusted_symbols
 from .result import Result
 from .ring import SmallFactor
@@ -86,15 +85,15 @@ class Opening:
 class Opened:
     """What an aggregate holds, the same whichever committee opened it.
 
-    `key_sum` is S, (2048,) int64, |S_j| <= 42·|U|; `sums` are the values' exact sums, (d,) int64 in [0, 2**22);
-    `result` is what its closer stores: S and the coefficients that the sums were unpacked from; `committee` are the t
-    members, ascending, whose openings S was interpolated from.
+    `key_sum` is S, (2048,) int64, |S_j| <= 42·|U|; `sums` are the coefficients' exact sums, (d/2,) uint64 below 2**44;
+    `result` is what its closer stores: S and the same sums in whole leaves; `committee` are the t members, ascending,
+    whose openings S was interpolated from.
     `wrong` are the members whose openings fit no accepted polynomial. They lied for certain while there are at most
     openings - 2·threshold + 2 of them; with fewer openings to spare, t - 1 liars in concert could shift the blame.
     """
 
     key_sum: NDArray[np.int64]
-    sums: NDArray[np.int64]
+    sums: NDArray[np.uint64]
     result: Result
     key_sum_root: Root
     result_root: Root
@@ -132,7 +131,7 @@ def open_aggregate(
     within the noise bound of a multiple of Δ. Raises NotEnoughOpenings (1) and SpoiledRound (2, 3).
     """
     if aggregate.d != d:
-        raise ValueError(f"the aggregate holds {aggregate.d} values, not {d}")
+        raise ValueError(f"the aggregate is of the size {aggregate.d}, not {d}")
     if len(openings) < threshold:
         raise NotEnoughOpenings(f"{len(openings)} openings of {threshold} needed; wait for more shareholders")
     found = _find_key_sum(_Probe(aggregate, participants, context), openings, threshold)
@@ -149,7 +148,7 @@ def open_aggregate(
     result = Result(elements, plain.reshape(-1, p.LEAF_RESIDUES)[: p.leaves_of(d)], d)
     return Opened(
         key_sum=key_sum,
-        sums=split_fields(plain.reshape(-1)[: -(-d // p.VALUES_PER_COEFFICIENT)])[:d],
+        sums=plain.reshape(-1)[: p.coefficients_of(d)],
         result=result,
         key_sum_root=result.key_sum_root(),
         result_root=result.root(),

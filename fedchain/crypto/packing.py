@@ -1,11 +1,10 @@
-"""Residues to bytes and back at 54 bits each, and update values to coefficients and back, two fields each."""
+"""Residues to bytes and back, at 54 bits each."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .parameters import FIELD_BITS, PACKED_LEAF_BYTES, RESIDUE_BITS
+from .parameters import PACKED_LEAF_BYTES, RESIDUE_BITS
 from .seed import Residues
 
 _GROUP = 4
@@ -14,7 +13,6 @@ _GROUP = 4
 _GROUP_BYTES = _GROUP * RESIDUE_BITS // 8
 
 _U = np.uint64
-_FIELD = _U(2**FIELD_BITS - 1)
 
 
 def pack_residues(residues: Residues) -> bytes:
@@ -42,16 +40,3 @@ def unpack_residues(packed: bytes | bytearray | memoryview) -> Residues:
     c[:, 2] = words[:, 1] >> _U(44) | (words[:, 2] & _U(2**34 - 1)) << _U(20)
     c[:, 3] = words[:, 2] >> _U(34) | words[:, 3] << _U(30)
     return c.reshape(-1)
-
-
-def join_fields(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """v_0 + v_1·2**22, v_2 + v_3·2**22, …: an even number of values, half as many coefficients."""
-    return values[0::2] | values[1::2] << _U(FIELD_BITS)
-
-
-def split_fields(coefficients: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The inverse of `join_fields`, for values and for sums of up to 64 of them."""
-    values = np.empty(2 * coefficients.size, dtype=np.int64)
-    values[0::2] = coefficients & _FIELD
-    values[1::2] = coefficients >> _U(FIELD_BITS)
-    return values

@@ -1,8 +1,10 @@
 """Every number of the scheme, and the sizes that follow from them. `docs/crypto.md` says where each comes from.
 
 The ring is R_q = Z_q[X]/(X^N + 1). log2 q = 54 at N = 2048 is the HomomorphicEncryption.org standard's limit for
-128-bit security. Values sit in coefficients, two fields a coefficient. The numbers that a contract judges by stand in
-`protocol/scheme.py`.
+128-bit security. Plaintexts sit in coefficients; how values stand in one says `protocol/update_format.py`. The numbers
+that a contract judges by stand in `protocol/scheme.py`.
+
+Here and in all of `crypto`, d is the contract's term `modelSize`, which sizes an object: two of it a coefficient.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from ..protocol.scheme import (
     MAX_PARAMETERS,
     PLAIN_MODULUS,
     SHARE_PRIME,
-    VALUES_PER_COEFFICIENT,
+    SIZE_PER_COEFFICIENT,
     N,
     Q,
+    coefficients_of,
     key_bound,
     leaves_of,
     noise_bound,
@@ -29,7 +32,6 @@ __all__ = [
     "BLOCK_LEAVES",
     "DELTA",
     "ETA",
-    "FIELD_BITS",
     "HEADER_BYTES",
     "KEY_LEAVES",
     "LEAF_BYTES",
@@ -43,10 +45,10 @@ __all__ = [
     "Q",
     "RESIDUE_BITS",
     "SHARE_PRIME",
-    "VALUES_PER_COEFFICIENT",
-    "VALUE_BITS",
+    "SIZE_PER_COEFFICIENT",
     "aggregate_size",
     "ciphertext_size",
+    "coefficients_of",
     "key_bound",
     "leaves_of",
     "noise_bound",
@@ -55,12 +57,6 @@ __all__ = [
 ]
 
 RESIDUE_BITS = 54
-
-FIELD_BITS = 22
-"""Two fields a coefficient, v_lo + v_hi·2**22: the sum of 64 members' 16-bit values fits."""
-
-VALUE_BITS = 16
-"""A quantised value is an integer in [0, 2**16)."""
 
 PACKED_LEAF_BYTES = LEAF_RESIDUES * RESIDUE_BITS // 8
 """432: one leaf as it is stored."""
@@ -79,20 +75,20 @@ OPENING_BYTES = 2 * N
 
 
 def polynomials_of(d: int) -> int:
-    """How many polynomials an update of d values takes; of the last one only whole leaves are stored."""
+    """How many polynomials an update takes; of the last one only whole leaves are stored."""
     return -(-leaves_of(d) * LEAF_RESIDUES // N)
 
 
 def ciphertext_size(d: int) -> int:
-    """Bytes of a stored ciphertext of d values: a header and 54 bits a residue."""
+    """Bytes of a stored ciphertext: a header and 54 bits a residue."""
     return HEADER_BYTES + leaves_of(d) * PACKED_LEAF_BYTES
 
 
 def aggregate_size(d: int) -> int:
-    """Bytes of a stored aggregate of d values: as a ciphertext."""
+    """Bytes of a stored aggregate: as a ciphertext."""
     return ciphertext_size(d)
 
 
 def result_size(d: int) -> int:
-    """Bytes of a stored result of d values: a header, S, and 54 bits a coefficient."""
+    """Bytes of a stored result: a header, S, and 54 bits a coefficient."""
     return ciphertext_size(d) + OPENING_BYTES

@@ -2,7 +2,7 @@
 
 0     4   magic "FCRE"
 4     4   version, little-endian: 1
-8     8   d, little-endian: how many values
+8     8   d, little-endian: the contract's modelSize
 16    …   S mod 65521, as an opening is stored: 4,096 bytes
 4112  …   leaves_of(d) leaves of 432 bytes: the coefficients, 54 bits each
 """
@@ -27,7 +27,7 @@ MAGIC, VERSION = b"FCRE", 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """S and the coefficients of a sum of d values, as somebody posted them: right or wrong.
+    """S and the coefficients of a sum of the size d, as somebody posted them: right or wrong.
 
     `elements` are S mod 65521, (2048,) uint16; `coefficients` are (leaves, 64) uint64 below 2**54.
     """

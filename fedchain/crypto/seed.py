@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..protocol.ids import Address, Digest
+from ..protocol.rotation import rotation_seed
 from ..protocol.scheme import ACCEPTED, WORDS, place_words, polynomial_seed, public_coefficient
 from .parameters import N, Q
 
@@ -46,6 +47,11 @@ class RoundContext:
     def seed(self) -> bytes:
         """SHA-256(abi.encode(bytes32("fedchain polynomials v1"), chain id, contract, round, attempt, model digest))."""
         return polynomial_seed(self.words())
+
+    @property
+    def rotation_seed(self) -> bytes:
+        """What the attempt's rotation of updates is drawn from, where the charter has one."""
+        return rotation_seed(self.round, self.attempt, self.model_digest)
 
 
 _PLACES = tuple(group.to_bytes(4, "big") + bytes(4) for group in range(N // WORDS))

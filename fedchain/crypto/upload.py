@@ -12,7 +12,7 @@ from ..protocol.ids import Address, Index, Root
 from .dealing import Place, check_shares_object, deal_shares, open_sealed_share
 from .encryption import encrypt
 from .noise import Random, os_random, sample_binomial
-from .parameters import VALUE_BITS, N
+from .parameters import PLAIN_MODULUS, N
 from .seed import RoundContext
 
 
@@ -33,25 +33,25 @@ def deal(
     dealer_address: Address,
     encryption_keys: Mapping[Index, bytes],
     threshold: int,
-    values: NDArray[np.integer],
+    coefficients: NDArray[np.integer],
 ) -> Upload:
     """Encrypt one update under a fresh key and share that key out. The trainer runs it, once for each attempt.
 
-    `values` are (d,) integers in [0, 2**16); anything else is refused, because a field that overflows wraps silently.
+    `coefficients` are (d/2,) integers in [0, 2**44); anything else is refused: a plaintext that overflows wraps.
     `encryption_keys` are the shareholders' registered X25519 keys, the dealer's own among them. The key is drawn from
     the operating system here, never returned, and overwritten afterwards as far as Python allows: calling twice can
     never encrypt two messages under one key.
     """
     place = Place(context, dealer, dealer_address, encryption_keys, threshold)
-    return deal_with(place, values, os_random)
+    return deal_with(place, coefficients, os_random)
 
 
-def deal_with(place: Place, values: NDArray[np.integer], random: Random) -> Upload:
+def deal_with(place: Place, coefficients: NDArray[np.integer], random: Random) -> Upload:
     """`deal` with its randomness given: for known-answer vectors only."""
-    fields = _checked(values)
+    plain = _checked(coefficients)
     s = sample_binomial(N, random)
     try:
-        ciphertext, ciphertext_root = encrypt(place.context.seed, s, fields, random)
+        ciphertext, ciphertext_root = encrypt(place.context.seed, s, plain, random)
         shares, shares_root = deal_shares(place, s, random)
     finally:
         s.fill(0)
@@ -95,9 +95,9 @@ def open_share(
     return open_sealed_share(blob, place, me, private_key)
 
 
-def _checked(values: NDArray[np.integer]) -> NDArray[np.uint64]:
-    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
+def _checked(coefficients: NDArray[np.integer]) -> NDArray[np.uint64]:
+    if coefficients.ndim != 1 or coefficients.size == 0 or not np.issubdtype(coefficients.dtype, np.integer):
         raise ValueError("an update is one non-empty vector of integers")
-    if values.min() < 0 or values.max() >= 2**VALUE_BITS:
-        raise ValueError(f"update values are integers from 0 to {2**VALUE_BITS - 1}; quantise with clipping first")
-    return values.astype(np.uint64)
+    if coefficients.min() < 0 or coefficients.max() >= PLAIN_MODULUS:
+        raise ValueError(f"coefficients are integers from 0 to {PLAIN_MODULUS - 1}")
+    return coefficients.astype(np.uint64)

@@ -5,16 +5,18 @@ Only where all the data is in one place, as in the demo: a real member cannot an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 from torch.utils.data import ConcatDataset, TensorDataset
 
 from ..protocol.charter import Algorithm
 from ..protocol.seeds import seed_for
+from .fitting import fit
 from .loading import task_code
 from .task import Examples, LocalData, Task
-from .training import fit, loaded, metrics_of, reproducible
+from .training import loaded, metrics_of, reproducible
 
 
 def centralised(
@@ -32,6 +34,31 @@ def alone(task: Task, base: bytes, algorithm: Algorithm, data: LocalData, epochs
     return _trained_and_judged(task, base, algorithm, data.train, epochs, seed)
 
 
+def plainly_trained(
+    task: Task,
+    base: bytes,
+    algorithm: Algorithm,
+    examples: Examples,
+    epochs: int,
+    seed: int,
+    *,
+    look: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """The model that plain training from `base` ends with; `look`, if given, is shown it after every epoch."""
+    plain = algorithm.model_copy(update={"name": "fedavg", "mu": 0.0})
+
+    def watch(done: int, total: int) -> None:
+        steps = total // epochs
+        if look is not None and done % steps == 0:
+            look(done // steps, model)
+            model.train()
+
+    with reproducible(seed_for("baseline", seed)):
+        model, _ = loaded(task, base, local_tensors=algorithm.local_tensors)
+        fit(task, model, examples, plain, epochs=epochs, seed=seed, progress=watch)
+    return model
+
+
 def pooled(parts: Sequence[Examples]) -> Examples:
     """All examples as one data set, in the order given."""
     if all(isinstance(part, TensorDataset) for part in parts):
@@ -43,10 +70,8 @@ def pooled(parts: Sequence[Examples]) -> Examples:
 def _trained_and_judged(
     task: Task, base: bytes, algorithm: Algorithm, examples: Examples, epochs: int, seed: int
 ) -> dict[str, float]:
-    plain = algorithm.model_copy(update={"name": "fedavg", "mu": 0.0})
     with task_code(task, "test_data()"):
         test = task.test_data()
-    with reproducible(seed_for("baseline", seed)):
-        model, _ = loaded(task, base)
-        fit(task, model, examples, plain, epochs=epochs, seed=seed)
+    model = plainly_trained(task, base, algorithm, examples, epochs, seed)
+    with reproducible(0):
         return metrics_of(task, model, test)

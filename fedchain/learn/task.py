@@ -7,10 +7,13 @@ elsewhere. `docs/tasks.md` walks through one. This module trains nothing and rea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset, default_collate
@@ -100,6 +103,32 @@ class Task(ABC):
             return functional.nll_loss(outputs.clamp_min(1e-12).log(), targets)
         return functional.cross_entropy(outputs, targets)
 
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss of each example of a batch, (k,), for the charter's `algorithm.loss = "class-weighted"` only.
+
+        Override it together with `loss`: its mean must be what `loss` gives.
+        """
+        inputs, targets = batch
+        outputs: Tensor = model(inputs)
+        if is_single_column(outputs):
+            scores = outputs.reshape(-1)
+            truth = targets.reshape(-1).to(scores.dtype)
+            if self.outputs == "probabilities":
+                return functional.binary_cross_entropy(scores, truth, reduction="none")
+            return functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
+        if self.outputs == "probabilities":
+            return functional.nll_loss(outputs.clamp_min(1e-12).log(), targets, reduction="none")
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def labels(self, examples: Examples) -> Tensor:
+        """The class of each example, (n,), for the charter's class-balanced sampling and class-weighted loss only.
+
+        Default: the second entry of each example.
+        """
+        if isinstance(examples, TensorDataset):
+            return examples.tensors[1]
+        return torch.tensor([float(examples[row][1]) for row in range(len(examples))])
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """A fresh optimizer for one round of local training. Default: Adam with its usual learning rate of 0.001."""
         return torch.optim.Adam(model.parameters())
@@ -122,6 +151,39 @@ class Task(ABC):
                 guesses = outputs.argmax(dim=1)
             right += int((guesses == targets.reshape(-1)).sum())
         return {"loss": total_loss / len(examples), "accuracy": right / len(examples)}
+
+    def prepare(self, columns: Mapping[str, NDArray[Any]]) -> Any:
+        """What the model takes, from the columns of a user's file: `fedchain model predict` calls it.
+
+        `columns`: name to (k, …) array, in the file's order; of a CSV file float64, or text where a column is not all
+        numbers. Override it to do to raw values what `local_data` does to them, or to choose columns by name.
+        Default: all columns side by side as float32; an array of more than one dimension that stands alone, as it is.
+        """
+        parts = list(columns.values())
+        for name, part in columns.items():
+            if part.dtype.kind not in "biuf":
+                raise UsageError(
+                    f"column {name!r} is text; leave it out, or let the task's prepare() make numbers of it"
+                )
+        whole = parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
+        return torch.from_numpy(whole.astype(np.float32))
+
+    def predictions(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The columns that `fedchain model predict` writes, each (k,), from the model's outputs, (k, …).
+
+        Default, where the metric is accuracy: `class`, and each class's probability as `p0`, `p1`, …; with a single
+        output column `class` and `p1`. Otherwise the outputs as they are.
+        """
+        single = is_single_column(outputs)
+        if self.metric != "accuracy":
+            flat = outputs.reshape(len(outputs), -1)
+            return {"output" if single else f"output{i}": column for i, column in enumerate(flat.unbind(1))}
+        if single:
+            scores = outputs.reshape(-1)
+            chance = scores if self.outputs == "probabilities" else scores.sigmoid()
+            return {"class": (chance >= 0.5).long(), "p1": chance}
+        chances = outputs if self.outputs == "probabilities" else outputs.softmax(dim=1)
+        return {"class": outputs.argmax(dim=1), **{f"p{i}": chance for i, chance in enumerate(chances.unbind(1))}}
 
     def batch(self, examples: Examples, rows: Tensor) -> Any:
         """The examples at these rows, (k,) int64, as one batch. Override for ragged data that needs padding.

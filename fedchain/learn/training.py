@@ -1,9 +1,10 @@
 """Local training: from the global model's bytes to one update, and what a model is worth on given data.
 
-FedAvg (McMahan et al. 2017, arXiv:1602.05629) and FedProx (Li et al. 2020, arXiv:1812.06127). On a CPU the same task,
-model, data and seed give the same update, bit for bit on the same machine and torch: one thread, seeded generators,
-deterministic kernels. A GPU is used only when asked for, and promises less. Global state (generators, threads,
-deterministic mode) is put back as it was found.
+What is sent is the trained model less the base; FedNova (Wang et al. 2020, arXiv:2007.07481) scales it by the steps
+that were made, SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378) sends the change of its control variate behind it.
+On a CPU the same task, model, data and seed give the same update, bit for bit on the same machine and torch: one
+thread, seeded generators, deterministic kernels. A GPU, mixed precision or a budget of time is used only when asked
+for, and promises less. Global state (generators, threads, deterministic mode) is put back as it was found.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -21,32 +23,54 @@ from torch import Tensor, nn
 
 from ..errors import CharterMismatch, UsageError
 from ..ports import Progress
-from ..protocol.charter import Algorithm
+from ..protocol.charter import Algorithm, Charter
 from ..protocol.model import ModelLayout, Vector, assemble, flatten, layout_from, layout_of, split
+from ..protocol.outer import CONTROL, STATE_PREFIX, model_layout, with_first_state
 from ..protocol.seeds import seed_for
+from .fitting import Drift, Fitted, Machine, fit
 from .loading import task_code
-from .task import Examples, LocalData, Task, to_device
+from .pretrained import start_from
+from .task import Examples, LocalData, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainResult:
-    """One round of local training: `update` is trained minus base, (d,) float32, neither clipped nor weighted.
+    """One round of local training: `update` is what is sent, (update_size,) float32, neither clipped nor weighted.
 
-    `samples` is how many examples it saw in one epoch, `loss` the mean of the last epoch, `seconds` wall time.
+    `samples` is how many examples the member has, `loss` the mean of the last epoch, `steps` how many it made,
+    `seconds` wall time. `kept` is what stays with the member for its next round (local tensors, its control variate),
+    canonical safetensors; None where the algorithm keeps nothing.
     """
 
     update: Vector
     samples: int
     loss: float
+    steps: int
     seconds: float
+    kept: bytes | None
 
 
-def genesis(task: Task, seed: int) -> bytes:
-    """The model that round 1 starts from, canonical safetensors: the task's own initial values under this seed."""
+def genesis(task: Task, seed: int, local_tensors: Sequence[str] = (), start: bytes | None = None) -> bytes:
+    """The task's own initial values under this seed, canonical safetensors: no state, and no local tensors.
+
+    `start` are weights to begin with instead, safetensors of all or some of the tensors.
+    """
     with reproducible(seed_for("genesis", seed)):
         model = _built(task)
-        layout = _layout(task, model)
+        if start is not None:
+            start_from(model, start, task.name)
+        layout = _shared(task, _layout(task, model), local_tensors)
         return assemble(layout, _vector(task, model, layout))
+
+
+def first_model(task: Task, charter: Charter, start: bytes | None = None) -> bytes:
+    """The stored model that round 1 starts from: the genesis, with the state that the charter's algorithm keeps.
+
+    `start`: what `read_start` gave. Raises UsageError where the charter names weights and none are given.
+    """
+    if charter.run.start and start is None:
+        raise UsageError(f"the charter begins with {charter.run.start}; the first model cannot be made without it")
+    return with_first_state(genesis(task, charter.run.seed, charter.algorithm.local_tensors, start), charter)
 
 
 def train_locally(
@@ -57,80 +81,95 @@ def train_locally(
     seed: int,
     progress: Progress | None = None,
     *,
-    device: str = "cpu",
-    threads: int = 1,
+    machine: Machine = Machine(),
+    budget_s: float = math.inf,
+    kept: bytes | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """One member's training in one round (P1), from the global model `base` on its own training data.
 
     `seed` must differ by member, round and attempt (`protocol.seeds.seed_for`). `progress` gets (steps done, steps in
-    all). `device` is "cpu", "cuda" or "auto". Raises CharterMismatch when `base` is not a model of this task,
-    UsageError when the task's code fails or the training diverges, MalformedObject for a malformed `base`.
+    all). With `budget_s` seconds it stops when they are over. `kept` is what this member kept from the last round that
+    it took part in. Raises CharterMismatch when `base` or `kept` is not of this task, UsageError when the task's code
+    fails or the training diverges, MalformedObject for a malformed `base`.
     """
     started = time.perf_counter()
-    place = _device(device)
-    with reproducible(seed, threads=threads, device=place):
-        model, layout = loaded(task, base)
-        loss = fit(
-            task, model.to(place), data.train, algorithm, epochs=algorithm.local_epochs, seed=seed, progress=progress
+    place = device_named(machine.device)
+    with reproducible(seed, threads=machine.threads, device=place):
+        model, layout = loaded(task, base, local_tensors=algorithm.local_tensors, kept=kept)
+        model = model.to(place)
+        controls = _controls(base, kept, layout) if algorithm.name == "scaffold" else None
+        fitted = fit(
+            task,
+            model,
+            data.train,
+            algorithm,
+            epochs=algorithm.local_epochs,
+            seed=seed,
+            progress=progress,
+            budget_s=budget_s,
+            drift=_drift(model, layout, controls, algorithm) if controls is not None else (),
+            mixed_precision=machine.mixed_precision,
+            clock=clock,
         )
-        trained = _vector(task, model, layout)
+        update = _vector(task, model, layout) - flatten(base)[: layout.size]
+        own = None
+        if controls is not None:
+            own = _next_control(update, controls, model, layout, algorithm.effective_steps / fitted.steps)
+            update = np.concatenate([update, own - controls[1]])
+        if algorithm.name == "fednova":
+            update = update * np.float32(_effect(algorithm.effective_steps, fitted) / _effect(fitted.steps, fitted))
+        kept = _kept(task, model, layout, own)
     return TrainResult(
-        update=trained - flatten(base), samples=len(data.train), loss=loss, seconds=time.perf_counter() - started
+        update=update,
+        samples=len(data.train),
+        loss=fitted.loss,
+        steps=fitted.steps,
+        seconds=time.perf_counter() - started,
+        kept=kept,
     )
 
 
-def evaluate(task: Task, model: bytes, examples: Examples, *, device: str = "cpu") -> dict[str, float]:
-    """The task's metrics of a stored model on these examples; `task.metric` is among them, all are finite."""
-    place = _device(device)
-    with reproducible(0, device=place):
-        standing, _ = loaded(task, model)
-        return metrics_of(task, standing.to(place), examples)
-
-
-def fit(
+def fine_tune(
     task: Task,
-    model: nn.Module,
-    examples: Examples,
+    model: bytes,
     algorithm: Algorithm,
+    data: LocalData,
+    seed: int,
     *,
     epochs: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> float:
-    """Train `model` in place for so many epochs, on its own device; the mean loss of the last epoch.
+    machine: Machine = Machine(),
+    kept: bytes | None = None,
+) -> bytes:
+    """The global model trained on by one member for itself, after the run: all its float tensors, canonical
+    safetensors, with no state. It fits that member's data better, and usually everybody else's worse."""
+    place = device_named(machine.device)
+    plain = algorithm.model_copy(update={"name": "fedavg", "mu": 0.0})
+    with reproducible(seed, threads=machine.threads, device=place):
+        own, _ = loaded(task, model, local_tensors=algorithm.local_tensors, kept=kept)
+        own = own.to(place)
+        fit(task, own, data.train, plain, epochs=epochs, seed=seed, mixed_precision=machine.mixed_precision)
+        layout = _layout(task, own)
+        return assemble(layout, _vector(task, own, layout))
 
-    FedProx adds mu/2 · ‖w − w_base‖² over the trainable parameters, w_base being the model as it came in.
+
+def evaluate(
+    task: Task,
+    model: bytes,
+    examples: Examples,
+    *,
+    device: str = "cpu",
+    local_tensors: Sequence[str] = (),
+    kept: bytes | None = None,
+) -> dict[str, float]:
+    """The task's metrics of a stored model on these examples; `task.metric` is among them, all are finite.
+
+    Where the charter has local tensors, they are taken from what a member `kept`; without it they are as they begin.
     """
-    device = next(model.parameters()).device
-    shuffle = torch.Generator().manual_seed(seed_for("shuffle", seed))
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    anchors = [parameter.detach().clone() for parameter in trainable]
-    with task_code(task, "optimizer()"):
-        optimizer = task.optimizer(model)
-    model.train()
-    steps = len(_batches(torch.arange(len(examples)), algorithm.batch_size))
-    mean = math.nan
-    for epoch in range(epochs):
-        total = 0.0
-        order = torch.randperm(len(examples), generator=shuffle)
-        for step, rows in enumerate(_batches(order, algorithm.batch_size)):
-            with task_code(task, "a training step"):
-                loss = task.loss(model, to_device(task.batch(examples, rows), device))
-                total += float(loss.detach()) * len(rows)
-                if algorithm.mu:
-                    loss = loss + algorithm.mu / 2 * _squared_distance(trainable, anchors)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            if progress is not None:
-                progress(epoch * steps + step + 1, epochs * steps)
-        mean = total / len(examples)
-        if not math.isfinite(mean):
-            raise UsageError(
-                f"task {task.name}: the training diverged in local epoch {epoch + 1} (loss {mean}); "
-                "a smaller learning rate in optimizer() helps"
-            )
-    return mean
+    place = device_named(device)
+    with reproducible(0, device=place):
+        standing, _ = loaded(task, model, local_tensors=local_tensors, kept=kept)
+        return metrics_of(task, standing.to(place), examples)
 
 
 def metrics_of(task: Task, model: nn.Module, examples: Examples) -> dict[str, float]:
@@ -182,24 +221,109 @@ def _built(task: Task) -> nn.Module:
     return model
 
 
-def loaded(task: Task, blob: bytes) -> tuple[nn.Module, ModelLayout]:
-    """A fresh model with the stored values; integer buffers keep the task's own initial values."""
+def loaded(
+    task: Task, blob: bytes, *, local_tensors: Sequence[str] = (), kept: bytes | None = None
+) -> tuple[nn.Module, ModelLayout]:
+    """A fresh model with the stored values, and the layout of what members share.
+
+    Local tensors come from what the member kept; integer buffers, and local tensors at first, keep the task's own
+    initial values.
+    """
     model = _built(task)
-    layout = _layout(task, model)
-    stored = layout_of(blob)
+    every = _layout(task, model)
+    layout = _shared(task, every, local_tensors)
+    stored = model_layout(layout_of(blob))
     if stored != layout:
         raise CharterMismatch(
             f"task {task.name}: model() has {_summary(layout)}, the federation's model has {_summary(stored)}"
         )
-    values = {name: torch.from_numpy(part.copy()) for name, part in split(layout, flatten(blob)).items()}
-    model.load_state_dict({**model.state_dict(), **values})
+    values = split(layout, flatten(blob)[: layout.size])
+    if kept is not None:
+        own = {name: part for name, part in split(layout_of(kept), flatten(kept)).items() if name != CONTROL}
+        shapes = dict(zip(every.names, every.shapes, strict=True))
+        if {name: part.shape for name, part in own.items()} != {n: shapes[n] for n in every.names if n not in values}:
+            raise CharterMismatch(f"task {task.name}: what this member kept from earlier rounds is of another model")
+        values = {**values, **own}
+    tensors = {name: torch.from_numpy(part.copy()) for name, part in values.items()}
+    model.load_state_dict({**model.state_dict(), **tensors})
     return model, layout
+
+
+def _shared(task: Task, every: ModelLayout, local_tensors: Sequence[str]) -> ModelLayout:
+    """The tensors that are sent and averaged: those that no pattern names. Each pattern must name one."""
+    for pattern in local_tensors:
+        if not any(fnmatchcase(name, pattern) for name in every.names):
+            raise UsageError(f"task {task.name}: algorithm.local_tensors names {pattern!r}; model() has no such tensor")
+    shapes = {
+        name: shape
+        for name, shape in zip(every.names, every.shapes, strict=True)
+        if not any(fnmatchcase(name, pattern) for pattern in local_tensors)
+    }
+    if not shapes:
+        raise UsageError(f"task {task.name}: algorithm.local_tensors names every tensor; nothing is left to federate")
+    return layout_from(shapes)
+
+
+def _kept(task: Task, model: nn.Module, shared: ModelLayout, control: Vector | None) -> bytes | None:
+    every = _layout(task, model)
+    shapes = {n: s for n, s in zip(every.names, every.shapes, strict=True) if n not in shared.names}
+    if not shapes and control is None:
+        return None
+    layout = layout_from(shapes | ({CONTROL: (shared.size,)} if control is not None else {}))
+    local = [_vector(task, model, layout_from(shapes))] if shapes else []
+    # The control variate's name sorts behind every tensor's.
+    return assemble(layout, np.concatenate([*local, *([control] if control is not None else [])]))
+
+
+def _controls(base: bytes, kept: bytes | None, layout: ModelLayout) -> tuple[Vector, Vector]:
+    """SCAFFOLD's control variates, the common one and the member's own, (d,) float32 each.
+
+    In place of gradients c they hold what a step of the task's own optimizer moves the model by, times
+    `effective_steps`: −η·c·effective_steps for plain SGD, where this is the paper's option II. So no learning rate need
+    be known, and both halves of an upload are of one magnitude.
+    """
+    common = split(layout_of(base), flatten(base))[CONTROL]
+    own = split(layout_of(kept), flatten(kept)).get(CONTROL) if kept is not None else None
+    if own is not None and own.shape != (layout.size,):
+        raise CharterMismatch("the control variate that this member kept is of another model")
+    return common, own if own is not None else np.zeros(layout.size, np.float32)
+
+
+def _drift(model: nn.Module, layout: ModelLayout, controls: tuple[Vector, Vector], algorithm: Algorithm) -> Drift:
+    """What corrects each step: common less own, in one step's measure (the paper's −η(c − c_i))."""
+    common, own = controls
+    shifts = split(layout, ((common - own) / np.float32(algorithm.effective_steps)).astype(np.float32))
+    parameters = dict(model.named_parameters())
+    return [
+        (parameters[name], torch.from_numpy(shift.copy()).to(parameters[name].device))
+        for name, shift in shifts.items()
+        if name in parameters and parameters[name].requires_grad
+    ]
+
+
+def _next_control(
+    change: Vector, controls: tuple[Vector, Vector], model: nn.Module, layout: ModelLayout, scale: float
+) -> Vector:
+    """c_i⁺ = c_i − c + (x − y_i)/(K·η), in the measure of `_controls`; 0 for what no optimizer moves."""
+    common, own = controls
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    moved = np.repeat([name in trainable for name in layout.names], layout.sizes)
+    following: Vector = np.where(moved, own - common + change * np.float32(scale), np.float32(0))
+    return following
+
+
+def _effect(steps: int, fitted: Fitted) -> float:
+    """‖a‖₁ of FedNova: how much so many steps add up to, with momentum ρ (section 4.1 of the paper)."""
+    rho = fitted.momentum
+    return (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)
 
 
 def _layout(task: Task, model: nn.Module) -> ModelLayout:
     floats = _floats(model.state_dict())
     if any(tensor.is_complex() for tensor in model.state_dict().values()):
         raise UsageError(f"task {task.name}: model() has complex tensors; split them into real and imaginary parts")
+    if any(name.startswith(STATE_PREFIX) for name in floats):
+        raise UsageError(f"task {task.name}: model() has a tensor named {STATE_PREFIX}…; that prefix is reserved")
     try:
         return layout_from({name: tuple(tensor.shape) for name, tensor in floats.items()})
     except ValueError as error:
@@ -219,19 +343,7 @@ def _floats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
 
 
-def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """The order cut into batches. A last batch of one joins the one before: batch norm cannot train on one example."""
-    parts = list(torch.split(order, size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
-
-
-def _squared_distance(parameters: list[nn.Parameter], anchors: list[Tensor]) -> Tensor:
-    return torch.stack([(p - a).square().sum() for p, a in zip(parameters, anchors, strict=True)]).sum()
-
-
-def _device(asked: str) -> torch.device:
+def device_named(asked: str) -> torch.device:
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if asked == "cuda" and not torch.cuda.is_available():

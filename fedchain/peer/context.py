@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from ..crypto import RoundContext
-from ..errors import CharterMismatch, ObjectCorrupt
+from ..errors import CharterMismatch, MalformedObject, ObjectCorrupt
 from ..ports import ChainReader, ChainWriter, EncryptionKeys, Store
 from ..protocol.charter import Charter
 from ..protocol.events import Terms
 from ..protocol.ids import Address, Cid, Digest, Index
-from ..protocol.model import ModelLayout, layout_of, model_bytes_bound, model_digest
+from ..protocol.model import model_digest
+from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
+from ..protocol.update_format import fetched_model_bound, model_size_of
 from .journal import Journal
+from .kept import KeptState
 from .meter import Meter
 
 if TYPE_CHECKING:
-    from ..learn import LocalData, Task
+    from ..learn import LocalData, Machine, Task
 
 GROUP = 0
 """The only group for now; statements are keyed by (round, group) from the start (P6)."""
@@ -33,7 +36,7 @@ class PeerContext:
 
     `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
     `challenge`: whether it takes wrong statements to the contract, or leaves that to others; `deposits`: for how many
-    demanded pages at most its deposits may be out, or gone.
+    demanded pages at most its deposits may be out, or gone. `machine`: how it computes; None is one thread of the CPU.
     """
 
     me: Index
@@ -54,11 +57,17 @@ class PeerContext:
     challenge: bool
     deposits: int
     log: structlog.stdlib.BoundLogger
+    machine: Machine | None = None
 
     @property
     def objects(self) -> Path:
         """Where fetched objects of the rounds under way are kept."""
         return self.folder / "objects"
+
+    @property
+    def kept(self) -> KeptState:
+        """What this peer keeps of its own training."""
+        return KeptState(self.folder / "kept", self.me)
 
     @property
     def models(self) -> Path:
@@ -97,7 +106,7 @@ class PeerContext:
             content = path.read_bytes()
             if hashlib.sha256(content).digest() == digest:
                 return content
-        content = self.store.get(cid, model_bytes_bound(self.terms.model_size))
+        content = self.store.get(cid, fetched_model_bound(self.terms.model_size))
         if model_digest(content) != digest:
             raise ObjectCorrupt(f"the object {cid} is not the model whose digest {digest.hex()} stands on chain")
         self.keep_model(content)
@@ -114,11 +123,14 @@ class PeerContext:
             part.replace(path)
         return path
 
-    def layout(self) -> ModelLayout:
-        """The model's tensors, from the genesis model. Raises CharterMismatch when its size is not the contract's."""
-        layout = layout_of(self.model(self.terms.genesis_digest, self.terms.genesis_cid))
-        if layout.size != self.terms.model_size:
+    def check_genesis(self) -> None:
+        """Raise CharterMismatch unless the first model is of the contract's size, the charter's state beside it."""
+        genesis = self.model(self.terms.genesis_digest, self.terms.genesis_cid)
+        try:
+            size = model_size_of(self.charter, update_size_of(genesis, self.charter))
+        except MalformedObject as broken:
+            raise CharterMismatch(f"the first model does not fit the charter: {broken}") from broken
+        if size != self.terms.model_size:
             raise CharterMismatch(
-                f"the genesis model has {layout.size} parameters, the contract says {self.terms.model_size}"
+                f"updates to the first model are of the size {size}, the contract says {self.terms.model_size}"
             )
-        return layout

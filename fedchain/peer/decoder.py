@@ -20,11 +20,13 @@ from ..crypto import (
     sum_ciphertexts,
 )
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
-from ..protocol.arithmetic import average, counted_weights, next_model
+from ..protocol.arithmetic import average, counted_weights
 from ..protocol.events import AggregateCommitted, OpeningPublished, UpdateCommitted
 from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
-from ..protocol.model import assemble, flatten, model_digest
+from ..protocol.model import model_digest
+from ..protocol.outer import following_model, update_size_of
 from ..protocol.state import Attempt, FederationState
+from ..protocol.update_format import split_sums, update_format
 from .context import PeerContext
 from .holdings import Holdings
 
@@ -150,23 +152,32 @@ class Decoder:
         """The exact sum and the model that follows from it. Raises NotEnoughOpenings, SpoiledRound, MalformedObject."""
         context, locked = self._context, attempt.aggregate
         assert locked is not None
+        round_context, base = context.round_context(attempt), context.base_model(attempt)
         opened = open_aggregate(
             aggregate,
             openings,
             threshold=attempt.threshold,
             participants=size_of(locked.participants),
-            context=context.round_context(attempt),
+            context=round_context,
             d=context.terms.model_size,
             engine=context.engine,
         )
         weights = counted_weights(attempt, context.charter.update)
+        weight = sum(weights[index] for index in members_of(locked.participants))
+        form = update_format(context.charter, update_size_of(base, context.charter))
         mean = average(
-            opened.sums,
+            split_sums(opened.sums, form),
             participants=size_of(locked.participants),
-            total_weight=sum(weights[index] for index in members_of(locked.participants)),
+            total_weight=weight,
             max_weight=max(weights.values()),
-            settings=context.charter.update,
+            form=form,
+            rotation=round_context.rotation_seed,
         )
-        base = context.base_model(attempt)
-        model = assemble(context.layout(), next_model(flatten(base), mean))
+        model = following_model(
+            base,
+            mean,
+            charter=context.charter,
+            weight=weight,
+            of_weight=sum(weights.values()),
+        )
         return Outcome(attempt.commits, locked, opened, model, model_digest(model))

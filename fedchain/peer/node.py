@@ -156,6 +156,7 @@ class Node:
             context.log.info("round closed", round=closed)
             self._erase_keys(state, now)
             self._holdings.forget(state, closed - context.charter.storage.keep_rounds + 1)
+            context.kept.forget(closed - context.charter.storage.keep_rounds + 1)
         return True
 
     def _erase_keys(self, state: FederationState, now: int) -> None:

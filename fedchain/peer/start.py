@@ -13,7 +13,8 @@ from typing import Literal
 import structlog
 
 from ..errors import CharterMismatch, UsageError
-from ..learn import LocalData, Task, genesis, load_task, local_data_of
+from ..learn import LocalData, Machine, Task, first_model, load_task, local_data_of, read_start
+from ..learn.pretrained import Fetch
 from ..ports import ChainReader, ChainWriter, EncryptionKeys, Store
 from ..protocol.actions import Enrol
 from ..protocol.arithmetic import weight_of
@@ -49,9 +50,10 @@ class Standing:
         return len(self.data.train)
 
 
-def stand(state: FederationState, folder: Path, address: Address) -> Standing:
-    """This address's standing in the federation, by the charter and task in `folder`.
+def stand(state: FederationState, folder: Path, address: Address, fetch: Fetch | None = None) -> Standing:
+    """This address's standing in the federation, by the charter, task and first weights in `folder`.
 
+    `fetch` gets weights that the charter names by CID; without it they must lie in the folder.
     Raises CharterMismatch when the folder's charter is not the contract's, UsageError when the address is no member's.
     """
     charter = read_charter(folder)
@@ -62,7 +64,7 @@ def stand(state: FederationState, folder: Path, address: Address) -> Standing:
             f"{address} is not a member; ask {state.threshold} of the members to run: fedchain vote admit {address}"
         )
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    if model_digest(genesis(task, charter.run.seed)) != state.terms.genesis_digest:
+    if model_digest(first_model(task, charter, read_start(folder, charter, fetch))) != state.terms.genesis_digest:
         raise CharterMismatch(
             "the contract's first model is not the one that the charter's task and seed give here; ask the deployer"
             " how it was made, and use the same version of torch"
@@ -133,6 +135,7 @@ def run_peer(
     challenge: bool = True,
     deposits: int = DEPOSITS,
     stay: bool = True,
+    machine: Machine | None = None,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
 ) -> FederationState:
@@ -156,7 +159,8 @@ def run_peer(
         challenge=challenge,
         deposits=deposits,
         log=log,
+        machine=machine,
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
-        context.layout()
+        context.check_genesis()
     return Node(context, poll_s=poll_s, watch=watch, stay=stay).run()

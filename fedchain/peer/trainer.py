@@ -1,27 +1,31 @@
 """The trainer (P1): trains from the model that stands, and uploads one update that nobody can read.
 
-Duties: vote to stop when the model that stands meets the target on this member's own held-out data; then, once an
-attempt, train, clip, weight, quantise, encrypt under a fresh one-time key, deal its shares, store, commit.
+Duties: vote to stop when the model that stands meets the target on this member's own held-out data, or the charter's
+privacy is spent; then, once an attempt, train, make integers of it (`contribution`), encrypt them under a fresh
+one-time key, deal its shares, store, commit.
 Deadline: the training window. Refusals: it never commits two uploads in one attempt, and never encrypts twice under one
-key: an upload that was dealt but not journalled is forgotten, and dealt anew with a fresh key.
+key: an upload that was dealt but not journalled is forgotten, and dealt anew with a fresh key. It does not train for a
+sum that could exceed the charter's privacy budget.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import time
 
 from ..crypto import deal
-from ..learn import evaluate, train_locally
+from ..learn import evaluate
 from ..protocol.actions import CommitUpdate, VoteToStop
-from ..protocol.arithmetic import counted_weights, quantise
 from ..protocol.commitment import update_commitment
 from ..protocol.ids import Digest
 from ..protocol.phase import Phase, live_attempt, phase_of
-from ..protocol.seeds import seed_for
+from ..protocol.privacy import is_affordable
 from ..protocol.state import Attempt, FederationState
+from ..protocol.update_format import join_values
 from .context import PeerContext
+from .contribution import contribution_to, rounded
 from .crash import crash_point
 from .journal import Dealt
+from .pace import Pace
 
 
 class Trainer:
@@ -30,6 +34,7 @@ class Trainer:
     def __init__(self, context: PeerContext) -> None:
         self._context = context
         self._judged: set[Digest] = set()
+        self._pace = Pace()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -37,13 +42,15 @@ class Trainer:
             return False
         attempt = live_attempt(state, now)
         assert attempt is not None
+        if not is_affordable(self._context.charter, state):
+            return self._end(state, attempt)
         if self._vote(state, attempt):
             return True
         if self._context.me in attempt.commits:
             return False
         dealt = self._context.journal.dealt(attempt.round, attempt.attempt)
         if dealt is None:
-            dealt = self._deal(state, attempt)
+            dealt = self._deal(state, attempt, now)
         self._commit(attempt, dealt)
         return True
 
@@ -53,48 +60,52 @@ class Trainer:
         target = context.charter.run.target
         if attempt.base_digest in self._judged or round == 1:
             return False
-        metrics = evaluate(context.task, context.base_model(attempt), context.data.validation)
+        metrics = evaluate(
+            context.task,
+            context.base_model(attempt),
+            context.data.validation,
+            local_tensors=context.charter.algorithm.local_tensors,
+            kept=context.kept.latest(state, round),
+        )
         value = metrics[context.task.metric]
-        context.log.info("model judged", round=round - 1, metric=context.task.metric, value=_rounded(value))
+        context.log.info("model judged", round=round - 1, metric=context.task.metric, value=rounded(value))
         met = target is not None and (value >= target if context.task.higher_is_better else value <= target)
         voted = bool(state.stop_votes >> context.me & 1)
         if met and not voted:
-            crash_point("before-vote", round)
-            context.sender.submit(
-                f"stop/{round}/{attempt.base_digest.hex()}", VoteToStop(round=round, model=attempt.base_digest)
-            )
-            crash_point("after-vote", round)
+            self._vote_to_stop(attempt)
             context.log.info("voted to stop", round=round, target=target)
         self._judged.add(attempt.base_digest)
         return met and not voted
 
-    def _deal(self, state: FederationState, attempt: Attempt) -> Dealt:
+    def _end(self, state: FederationState, attempt: Attempt) -> bool:
+        """Train no more: one more sum could exceed the privacy budget. Vote to stop, which round 1 has no votes for."""
+        context = self._context
+        if attempt.round == 1 or state.stop_votes >> context.me & 1:
+            return False
+        self._vote_to_stop(attempt)
+        context.log.info("voted to stop", round=attempt.round, privacy="spent")
+        return True
+
+    def _vote_to_stop(self, attempt: Attempt) -> None:
+        round = attempt.round
+        crash_point("before-vote", round)
+        vote = VoteToStop(round=round, model=attempt.base_digest)
+        self._context.sender.submit(f"stop/{round}/{attempt.base_digest.hex()}", vote)
+        crash_point("after-vote", round)
+
+    def _deal(self, state: FederationState, attempt: Attempt, now: int) -> Dealt:
         context, round = self._context, attempt.round
         crash_point("before-training", round)
-        base = context.base_model(attempt)
-        place = {"member": context.me, "round": round, "attempt": attempt.attempt}
-        with context.meter.step("train"):
-            training_seed = seed_for("training", context.seed, **place)
-            result = train_locally(context.task, base, context.charter.algorithm, context.data, training_seed)
-        context.log.info("trained", round=round, attempt=attempt.attempt, loss=_rounded(result.loss))
-        context.meter.note(loss=_rounded(result.loss))
-        crash_point("after-training", round)
-        weights = counted_weights(attempt, context.charter.update)
+        budget_s = self._pace.budget_s(context.charter.algorithm, state, attempt, now, context.me)
+        given = contribution_to(context, state, attempt, budget_s)
         with context.meter.step("encrypt"):
-            values = quantise(
-                result.update,
-                weight=weights[context.me],
-                max_weight=max(weights.values()),
-                settings=context.charter.update,
-                random=np.random.default_rng(seed_for("rounding", context.seed, **place)),
-            )
             upload = deal(
                 context.round_context(attempt),
                 dealer=context.me,
                 dealer_address=context.address,
                 encryption_keys=attempt.encryption_keys,
                 threshold=attempt.threshold,
-                values=values,
+                coefficients=join_values(given.values, given.form),
             )
         with context.meter.step("commit"):
             dealt = Dealt(
@@ -112,6 +123,7 @@ class Trainer:
             )
         crash_point("after-dealing", round)
         context.journal.promise_upload(round, attempt.attempt, dealt)
+        self._pace.note(time.monotonic() - given.trained_at)
         return dealt
 
     def _commit(self, attempt: Attempt, dealt: Dealt) -> None:
@@ -128,8 +140,3 @@ class Trainer:
             context.sender.submit(f"commit/{attempt.round}/{attempt.attempt}", action)
         context.log.info("update committed", round=attempt.round, attempt=attempt.attempt)
         crash_point("after-commit", attempt.round)
-
-
-def _rounded(value: float) -> float:
-    """Four decimals, for logs."""
-    return round(float(value), 4)

@@ -4,9 +4,9 @@ Every peer and every auditor computes `average` and `next_model` and must get th
 nothing to reorder: integers below 2^53 are exact in float64, the one scale factor comes from Python's IEEE-754 scalars,
 and the rest is elementwise numpy: one addition, multiplication or conversion per coordinate, each correctly rounded
 (to nearest, ties to even) on every CPU. No reduction, dot product or fused multiply-add occurs. `quantise` runs on one
-peer only and need not be reproducible elsewhere.
+peer only and need not be reproducible elsewhere. A rotation is turned back on the integers, before any float appears.
 
-Headroom: with `bits` = 16 a value is in [1, 2^16 − 1], so a sum over 64 members stays below 2^22, its field's size.
+How many values there are, how large, and how they stand in what is encrypted, says `update_format`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from ..errors import MalformedObject, UsageError
 from .charter import Update
 from .ids import Index
 from .model import Vector
+from .rotation import root_of_block, rotate, turn_back
 from .state import Attempt
+from .update_format import UpdateFormat
 
 
 def weight_of(samples: int, settings: Update) -> int:
@@ -33,63 +35,77 @@ def counted_weights(attempt: Attempt, settings: Update) -> dict[Index, int]:
     return {index: weight_of(member.weight, settings) for index, member in attempt.members.items()}
 
 
-def offset_of(settings: Update) -> int:
-    """2^(bits−1): what stands for zero, so that every value is positive."""
-    return 1 << (settings.bits - 1)
-
-
-def step_of(settings: Update) -> float:
-    """What one unit is worth: clip_value / (2^(bits−1) − 1)."""
-    return settings.clip_value / (offset_of(settings) - 1)
-
-
 def quantise(
-    update: NDArray[np.floating], *, weight: int, max_weight: int, settings: Update, random: np.random.Generator
+    update: NDArray[np.floating],
+    *,
+    weight: int,
+    max_weight: int,
+    form: UpdateFormat,
+    rotation: bytes,
+    random: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """The update as integers, (d,) int64 in [1, 2^bits − 1]; the trainer runs it (P1).
+    """The update as integers, (form.values,) int64 in [0, 2·form.steps]; the trainer runs it (P1).
 
-    1. Clip the L2 norm to clip_norm (0: leave it). 2. Weight by w_i / w_max. 3. Clip each coordinate to ±clip_value.
-    4. Divide by the step and round up or down at random, so that the expectation is exact. 5. Add the offset.
+    1. Clip the L2 norm to clip_norm (0: leave it). 2. Weight by w_i / w_max. 3. Rotate by the seed `rotation` if the
+    charter says so. 4. Clip each value to ±clip_value. 5. Divide by the step and round up or down at random,
+    so that the expectation is exact. 6. Add the offset: `form.steps` stands for zero.
     Raises UsageError for an update with values that are not finite: the training diverged.
     """
     if not 1 <= weight <= max_weight:
         raise ValueError(f"weight {weight} must be 1 to max_weight {max_weight}")
-    units = _weighted(update, weight, max_weight, settings)
-    units /= step_of(settings)
-    # The division may land an ulp beyond the last unit; clip again in units, so that the range holds exactly.
-    top = offset_of(settings) - 1
-    np.clip(units, -top, top, out=units)
+    if form.noise is not None:
+        raise ValueError("the charter asks for noise: `private_values` makes such values")
+    units = _weighted(update, weight, max_weight, form, rotation)
+    units /= form.step
+    # The division may land an ulp beyond the last unit: clip in units, so that the range holds exactly.
+    np.clip(units, -form.steps, form.steps, out=units)
     down = np.floor(units)
     # Compare the fraction instead of flooring units + u: that sum would round up at the top of the range.
     up = random.random(units.shape) < units - down
-    values: NDArray[np.int64] = down.astype(np.int64) + up + offset_of(settings)
+    values: NDArray[np.int64] = down.astype(np.int64) + up + form.steps
     return values
 
 
-def clipped_fraction(update: NDArray[np.floating], *, weight: int, max_weight: int, settings: Update) -> float:
-    """Which part of the coordinates, in [0, 1], `quantise` cuts at ±clip_value: more than a few in a thousand is a
-    charter whose clip_value is too small."""
-    unclipped = _weighted(update, weight, max_weight, settings, clip=False)
-    return float(np.mean(np.abs(unclipped) > settings.clip_value))
+def clipped_fraction(
+    update: NDArray[np.floating], *, weight: int, max_weight: int, form: UpdateFormat, rotation: bytes
+) -> float:
+    """Which part of the values, in [0, 1], `quantise` cuts at ±clip_value: more than a few in a thousand is a charter
+    whose clip_value is too small."""
+    unclipped = _weighted(update, weight, max_weight, form, rotation)
+    return float(np.mean(np.abs(unclipped) > form.settings.clip_value))
 
 
 def average(
-    sums: NDArray[np.integer], *, participants: int, total_weight: int, max_weight: int, settings: Update
+    sums: NDArray[np.integer],
+    *,
+    participants: int,
+    total_weight: int,
+    max_weight: int,
+    form: UpdateFormat,
+    rotation: bytes,
 ) -> NDArray[np.float64]:
-    """The weighted mean of the participants' updates, (d,) float64, from the exact sums ΣM, (d,) integers (P5).
+    """The weighted mean of the participants' updates, (form.size,) float64, from the values' exact sums ΣM (P5).
 
-    step · (ΣM − |U|·2^(bits−1)) · w_max / Σ_{i∈U} w_i. Bit-identical everywhere: see the module's head.
-    Raises MalformedObject when a sum is outside what |U| honest values can give.
+    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, and turned back if it was rotated; where noise is over records, whose
+    sum is not weighted, w_max is 1 and a weight is a number of records. Bit-identical everywhere: see the module's
+    head. Raises MalformedObject when a sum is outside what |U| honest values can give.
     """
     if not (participants >= 1 and 1 <= total_weight <= participants * max_weight):
         raise ValueError(f"{participants} participants cannot weigh {total_weight} with at most {max_weight} each")
-    offset = offset_of(settings)
-    least, most = participants, participants * (2 * offset - 1)
+    if sums.shape != (form.values,):
+        raise ValueError(f"an update of this federation has {form.values} values, not {sums.shape}")
+    if participants > form.members:
+        raise MalformedObject("sum: participants", expected=f"at most {form.members}", got=str(participants))
+    most = 2 * participants * form.steps
     lowest, highest = int(sums.min()), int(sums.max())
-    if lowest < least or highest > most:
-        raise MalformedObject("sum: range", expected=f"{least} to {most}", got=f"{lowest} to {highest}")
-    centred = (sums.astype(np.int64) - participants * offset).astype(np.float64)
-    mean: NDArray[np.float64] = centred * (step_of(settings) * max_weight / total_weight)
+    if lowest < 0 or highest > most:
+        raise MalformedObject("sum: range", expected=f"0 to {most}", got=f"{lowest} to {highest}")
+    centred = sums.astype(np.int64) - participants * form.steps
+    if form.block > 1:
+        centred = turn_back(centred, form.block, rotation)
+    largest = 1 if form.noise is not None and form.noise.by_records else max_weight
+    scale = form.step * largest / total_weight / root_of_block(form.block)
+    mean: NDArray[np.float64] = centred[: form.size].astype(np.float64) * scale
     return mean
 
 
@@ -107,9 +123,11 @@ def next_model(base: Vector, average: NDArray[np.float64]) -> Vector:
 
 
 def _weighted(
-    update: NDArray[np.floating], weight: int, max_weight: int, settings: Update, *, clip: bool = True
+    update: NDArray[np.floating], weight: int, max_weight: int, form: UpdateFormat, rotation: bytes
 ) -> NDArray[np.float64]:
-    """Steps 1 to 3 of `quantise`, (d,) float64, a fresh array."""
+    """Steps 1 to 3 of `quantise`, (form.values,) float64, a fresh array."""
+    if update.shape != (form.size,):
+        raise ValueError(f"an update of this federation has {form.size} parameters, not {update.shape}")
     weighted = update.astype(np.float64)
     if not np.isfinite(weighted).all():
         count = int(np.count_nonzero(~np.isfinite(weighted)))
@@ -118,11 +136,9 @@ def _weighted(
             "(a smaller learning rate in the task's optimizer helps)"
         )
     factor = weight / max_weight
-    if settings.clip_norm:
+    if form.settings.clip_norm:
         norm = float(np.sqrt(np.square(weighted).sum()))
-        if norm > settings.clip_norm:
-            factor *= settings.clip_norm / norm
+        if norm > form.settings.clip_norm:
+            factor *= form.settings.clip_norm / norm
     weighted *= factor
-    if clip:
-        np.clip(weighted, -settings.clip_value, settings.clip_value, out=weighted)
-    return weighted
+    return rotate(weighted, form.block, rotation) if form.block > 1 else weighted

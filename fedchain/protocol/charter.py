@@ -10,13 +10,15 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from ..errors import UsageError
 from .ids import MAX_MEMBERS, Address, Digest
+from .private_charter import Privacy, check_private
+from .section import Section as _Section
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,10 +27,8 @@ else:
 
 MAX_CHARTER_BYTES = 65_536
 
-
-class _Section(BaseModel):
-    # Strict, and no inf or nan: `rounds = true`, `"3"` or `clip_value = inf` are slips, and none may become a number.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+USUAL_MEMBERS_MAX = 16
+"""How many members the sums of a charter have room for that does not say it: a consortium, and room to grow."""
 
 
 class Federation(_Section):
@@ -61,40 +61,129 @@ class Federation(_Section):
 
 
 class Run(_Section):
-    """How long: rounds at most, and the metric at which members vote to stop (absent: run all rounds)."""
+    """How long: rounds at most, and the metric at which members vote to stop (absent: run all rounds).
+
+    `start` are the weights to begin with: a safetensors file beside the charter, or its CID; "" is the task's own
+    initial values under `seed`.
+    """
 
     rounds: int = Field(default=10, ge=1, le=100_000)
     target: float | None = Field(default=None, ge=0)
     seed: int = Field(default=1, ge=0, lt=2**63)
+    start: str = Field(default="", pattern=r"^(|[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors|Qm[1-9A-HJ-NP-Za-km-z]{44})$")
 
 
 class Algorithm(_Section):
-    """How each member trains. `mu` is FedProx's proximal weight (Li et al. 2020, arXiv:1812.06127)."""
+    """How each member trains, and what it sends (docs/learning.md).
 
-    name: Literal["fedavg", "fedprox"] = "fedavg"
+    `mu` is FedProx's proximal weight. `effective_steps` scales what FedNova and SCAFFOLD send: about as many local
+    steps as a member makes in a round. `local_steps`: "fixed" goes `local_epochs` times through the own data;
+    "adaptive" stops there too, but earlier after `budget_s` seconds (0: what the training window leaves).
+    `local_tensors` are patterns (`head.*`) of tensors that stay with each member.
+    """
+
+    name: Literal["fedavg", "fedprox", "fednova", "scaffold", "fedavg++"] = "fedavg"
     mu: float = Field(default=0.0, ge=0)
+    effective_steps: int = Field(default=0, ge=0, le=1_000_000)
     local_epochs: int = Field(default=1, ge=1, le=1000)
     batch_size: int = Field(default=32, ge=1)
+    local_steps: Literal["fixed", "adaptive"] = "fixed"
+    budget_s: float = Field(default=0.0, ge=0)
+    sampling: Literal["shuffled", "class-balanced"] = "shuffled"
+    loss: Literal["plain", "class-weighted"] = "plain"
+    local_tensors: tuple[str, ...] = Field(default=(), strict=False, max_length=64)
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _no_outer_optimizer(cls, name: object) -> object:
+        if name in ("fedavgm", "fedadagrad", "fedadam", "fedyogi"):
+            raise ValueError(f'{name} is what is done with the average; write outer.optimizer = "{name}"')
+        return name
+
+    @field_validator("local_tensors")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not (0 < len(pattern) <= 200 and pattern.isascii() and pattern.isprintable()):
+                raise ValueError(f"{pattern[:80]!r} is no pattern of tensor names (1 to 200 printable characters)")
+        return patterns
 
     @model_validator(mode="after")
-    def _proximal(self) -> Self:
-        if self.name == "fedavg" and self.mu:
+    def _consistent(self) -> Self:
+        if self.name != "fedprox" and self.mu:
             raise ValueError('algorithm.mu belongs to fedprox; set name = "fedprox" or drop mu')
         if self.name == "fedprox" and not self.mu:
             raise ValueError("fedprox needs algorithm.mu > 0")
+        if self.name in ("fednova", "scaffold") and not self.effective_steps:
+            raise ValueError(f"{self.name} needs algorithm.effective_steps: about the local steps of one round")
+        if self.name not in ("fednova", "scaffold") and self.effective_steps:
+            raise ValueError("algorithm.effective_steps belongs to fednova and scaffold; drop it")
+        if self.local_steps == "fixed" and self.budget_s:
+            raise ValueError('algorithm.budget_s belongs to local_steps = "adaptive"')
         return self
 
 
-class Update(_Section):
-    """How an update becomes integers: L2 clip (0: none), each coordinate within ±clip_value, `bits` a value.
+class Outer(_Section):
+    """What every peer does with the decrypted average, alike: the server optimiser of the literature.
 
-    `weight_cap` bounds a member's weight (0: no cap), so that one large member cannot drown the rest.
+    Left out, `learning_rate` is 1, or 0.01 for the adaptive ones; `beta1` is 0.5 for fedavgm, 0.9 for fedadam and
+    fedyogi, 0 for fedadagrad. `beta2` and `tau` belong to the adaptive ones (Reddi et al. 2021, arXiv:2003.00295).
+    """
+
+    optimizer: Literal["none", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "none"
+    learning_rate: float | None = Field(default=None, gt=0)
+    beta1: float | None = Field(default=None, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    tau: float = Field(default=1e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _no_idle_momentum(self) -> Self:
+        if self.optimizer == "none" and self.beta1 is not None:
+            raise ValueError('outer.beta1 belongs to an optimizer; set outer.optimizer = "fedavgm" or drop beta1')
+        return self
+
+    @property
+    def rate(self) -> float:
+        """η, with the default filled in."""
+        usual = 1.0 if self.optimizer in ("none", "fedavgm") else 0.01
+        return usual if self.learning_rate is None else self.learning_rate
+
+    @property
+    def momentum(self) -> float:
+        """β₁, with the default filled in."""
+        usual = {"fedavgm": 0.5, "fedadam": 0.9, "fedyogi": 0.9}.get(self.optimizer, 0.0)
+        return usual if self.beta1 is None else self.beta1
+
+
+class Update(_Section):
+    """How an update becomes integers: L2 clip (0: none), rotation, each value within ±clip_value, `bits` a value.
+
+    `bits`: 2^bits − 1 values from −clip_value to clip_value; "auto" takes as many as fit six to a coefficient
+    (`update_format.auto_steps`). `rotate` turns the update first, by a public rotation that evens its values out.
+    `members_max` is how many members a sum has room for, now and after any vote; 0 means 16, or the founders if they
+    are more. `weight_cap` bounds a member's weight (0: no cap), so that one large member cannot drown the rest.
     """
 
     clip_norm: float = Field(default=0.0, ge=0)
     clip_value: float = Field(default=0.25, gt=0)
-    bits: Literal[16] = 16
+    bits: int | Literal["auto"] = "auto"
+    rotate: bool = True
+    members_max: int = Field(default=0, ge=0, le=MAX_MEMBERS)
     weight_cap: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _known_bits(cls, bits: object) -> object:
+        if bits != "auto" and not (type(bits) is int and 2 <= bits <= 16):
+            raise ValueError('2 to 16, or "auto"')
+        return bits
+
+    @field_validator("members_max")
+    @classmethod
+    def _some_members(cls, members: int) -> int:
+        if 0 < members < 3:
+            raise ValueError("a federation has at least 3 members; 0 chooses for you")
+        return members
 
 
 class Committee(_Section):
@@ -130,23 +219,47 @@ class Storage(_Section):
 
 
 class Charter(_Section):
-    """The whole charter. `task_sha256` binds the task's code and is filled in from the task file."""
+    """The whole charter. `task_sha256` binds the task's code, `start_sha256` the file of first weights; both are taken
+    from the files beside it."""
 
     version: Literal[1] = 1
     federation: Federation
     run: Run = Run()
     algorithm: Algorithm = Algorithm()
+    outer: Outer = Outer()
     update: Update = Update()
+    privacy: Privacy = Privacy()
     committee: Committee = Committee()
     windows: Windows = Windows()
     stake: Stake = Stake()
     storage: Storage = Storage()
     task_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    start_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @model_validator(mode="after")
+    def _fedavg_plus_plus(self) -> Self:
+        entries = self.outer.optimizer, self.algorithm.local_steps, self.update.weight_cap > 0
+        if self.algorithm.name == "fedavg++" and entries != ("fedavgm", "adaptive", True):
+            raise ValueError(
+                'fedavg++ is outer.optimizer = "fedavgm", algorithm.local_steps = "adaptive" and update.weight_cap > 0'
+                " together; set all three"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        check_private(self)
+        return self
 
     @property
     def threshold(self) -> int:
         """t, with the default filled in; needs the members."""
         return self.committee.threshold or len(self.federation.members) // 2 + 1
+
+    @property
+    def members_max(self) -> int:
+        """How many members a sum has room for, with the default filled in; needs the members."""
+        return self.update.members_max or max(USUAL_MEMBERS_MAX, len(self.federation.members))
 
     def canonical(self) -> bytes:
         """The charter as every member hashes it: UTF-8 JSON, sorted keys, no spaces."""
@@ -164,8 +277,16 @@ class Charter(_Section):
         least, most = n // 2 + 1, n - 1
         if not least <= self.threshold <= most:
             raise UsageError(f"committee.threshold is {self.threshold}; with {n} members it must be {least} to {most}")
+        if n > self.members_max:
+            raise UsageError(
+                f"the charter names {n} members, its sums have room for {self.members_max}: raise update.members_max"
+            )
         if not self.task_sha256:
             raise UsageError("the charter does not bind its task; load it with its task file beside it")
+        if self.run.start.endswith(".safetensors") and not self.start_sha256:
+            raise UsageError(
+                "the charter does not bind the weights that run.start names; load it with the file beside it"
+            )
 
     def with_members(self, members: tuple[Address, ...]) -> Charter:
         """The same charter with these founders."""
@@ -195,11 +316,13 @@ class Charter(_Section):
         entries = self.model_dump(mode="json")
         for section, values in changes.items():
             entries[section] |= values
+        if "start" in changes.get("run", {}):
+            entries["start_sha256"] = ""
         return _validated(entries, "the changed charter")
 
     def to_toml(self) -> dict[str, Any]:
         """The entries for a TOML writer: nothing that is None, and no task digest (it is taken from the file)."""
-        entries = self.model_dump(mode="json", exclude_none=True, exclude={"task_sha256"})
+        entries = self.model_dump(mode="json", exclude_none=True, exclude={"task_sha256", "start_sha256"})
         return dict(entries)
 
 
@@ -215,15 +338,24 @@ def read_charter(path: Path) -> Charter:
         raise UsageError(f"no charter at {file}; a federation's folder holds federation.toml and its task") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    if "task_sha256" in entries:
-        raise UsageError(f"{file}: task_sha256 is taken from the task file; remove the entry")
+    for digest in ("task_sha256", "start_sha256"):
+        if digest in entries:
+            kind = "task file" if digest == "task_sha256" else "file that run.start names"
+            raise UsageError(f"{file}: {digest} is taken from the {kind}; remove the entry")
     charter = _validated(entries, str(file))
     task = file.parent / charter.federation.task
     try:
         code = task.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} names the task {charter.federation.task}, which cannot be read: {error}") from error
-    return charter.model_copy(update={"task_sha256": hashlib.sha256(code).hexdigest()})
+    digests = {"task_sha256": hashlib.sha256(code).hexdigest()}
+    if charter.run.start.endswith(".safetensors"):
+        try:
+            with (file.parent / charter.run.start).open("rb") as weights:
+                digests["start_sha256"] = _sha256_of(weights)
+        except OSError as error:
+            raise UsageError(f"{file}: run.start names {charter.run.start}, which cannot be read: {error}") from error
+    return charter.model_copy(update=digests)
 
 
 def parse_charter(content: bytes) -> Charter:
@@ -250,6 +382,13 @@ def _validated(entries: object, source: str) -> Charter:
         if first["type"] == "extra_forbidden":
             message = "no such entry"
         raise UsageError(f"{source}: {where}: {message}") from error
+
+
+def _sha256_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _is_hex(text: str) -> bool:

@@ -24,7 +24,7 @@ Bitmap = NewType("Bitmap", int)
 """A set of members: bit i is member i. At most `MAX_MEMBERS` bits."""
 
 MAX_MEMBERS = 64
-"""The field headroom of two 22-bit fields with 16-bit values (crypto parameters), and every loop's bound."""
+"""What a 16-bit value leaves room for in half a coefficient (update_format), and every loop's bound."""
 
 
 def bitmap_of(indices: Iterator[int] | list[int] | tuple[int, ...] | set[int] | frozenset[int] | range) -> Bitmap:

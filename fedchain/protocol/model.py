@@ -168,8 +168,11 @@ def model_digest(blob: bytes) -> Digest:
 
 
 def model_bytes_bound(size: int) -> int:
-    """The most bytes that a model of d values can have: what to allow when fetching one."""
-    return _LENGTH_BYTES + MAX_HEADER_BYTES + 4 * size
+    """The most bytes that a stored model can have whose updates have `size` values: what to allow when fetching one.
+
+    Beside its values it may hold twice as many of state (`protocol.outer`).
+    """
+    return _LENGTH_BYTES + MAX_HEADER_BYTES + 3 * 4 * size
 
 
 def _header_of(blob: bytes) -> bytes:

@@ -30,7 +30,8 @@ ETA = 42
 SHARE_PRIME = 65521
 """Shares live in F_65521: the largest prime whose elements fit two bytes."""
 
-VALUES_PER_COEFFICIENT = 2
+SIZE_PER_COEFFICIENT = 2
+"""The contract's term `modelSize` counts two a coefficient, however many values stand in one (`update_format`)."""
 
 LEAF_RESIDUES = 64
 """A Merkle leaf is 64 residues of 8 bytes; an upload is a whole number of leaves."""
@@ -52,10 +53,15 @@ ACCEPTED = (2**64 // Q) * Q
 
 
 def leaves_of(d: int) -> int:
-    """How many leaves an update of d values takes."""
+    """How many leaves an update takes under a contract whose term `modelSize` is d."""
     if not 1 <= d <= MAX_PARAMETERS:
-        raise ValueError(f"an update has 1 to {MAX_PARAMETERS} values, not {d}")
-    return -(-d // (VALUES_PER_COEFFICIENT * LEAF_RESIDUES))
+        raise ValueError(f"modelSize is 1 to {MAX_PARAMETERS}, not {d}")
+    return -(-d // (SIZE_PER_COEFFICIENT * LEAF_RESIDUES))
+
+
+def coefficients_of(d: int) -> int:
+    """How many plaintext coefficients carry an update under a contract whose term `modelSize` is d."""
+    return -(-d // SIZE_PER_COEFFICIENT)
 
 
 def key_bound(participants: int) -> int:

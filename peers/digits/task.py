@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
@@ -34,6 +39,11 @@ class Digits(Task):
         inputs, labels = batch
         return functional.cross_entropy(model(inputs), labels, label_smoothing=0.1)
 
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The same, one number an image: for charters that weight classes."""
+        inputs, labels = batch
+        return functional.cross_entropy(model(inputs), labels, label_smoothing=0.1, reduction="none")
+
     def local_data(self, index: int, members: int, seed: int) -> LocalData:
         """Member `index`'s part of the training images: uneven in labels, at least half an even part in size."""
         (inputs, labels), _ = images()
@@ -44,6 +54,10 @@ class Digits(Task):
             train=TensorDataset(inputs[trained], labels[trained]),
             validation=TensorDataset(inputs[judged], labels[judged]),
         )
+
+    def prepare(self, columns: Mapping[str, NDArray[Any]]) -> Tensor:
+        """Raw pixels, 64 columns of 0 to 16, row by row of the image."""
+        return torch.tensor(np.column_stack(list(columns.values())) / 16, dtype=torch.float32)
 
     def test_data(self) -> TensorDataset:
         """A fifth of all images, every digit in its proportion; no member trains on them."""

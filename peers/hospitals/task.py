@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
@@ -77,6 +82,10 @@ class Hospitals(Task):
             validation=TensorDataset(inputs[judged], labels[judged]),
         )
 
+    def prepare(self, columns: Mapping[str, NDArray[Any]]) -> Tensor:
+        """Raw measurements, thirty columns in the data set's order, scaled as those that were trained on."""
+        return scaled(torch.tensor(np.column_stack(list(columns.values())), dtype=torch.float32))
+
     def test_data(self) -> TensorDataset:
         """Three tenths of all patients, both diagnoses in their proportion; no member trains on them."""
         return TensorDataset(*records()[1])
@@ -85,8 +94,12 @@ class Hospitals(Task):
 def records() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """(inputs, labels) for training and for testing; label 1 is malignant, inputs lie in [-1, 3], most below 1."""
     measured, benign = load_breast_cancer(return_X_y=True)
-    low, high = torch.tensor(RANGES).unbind(dim=1)
-    inputs = 4 * (torch.tensor(measured, dtype=torch.float32) - low) / (high - low) - 1
-    labels = 1 - torch.tensor(benign)
+    inputs, labels = scaled(torch.tensor(measured, dtype=torch.float32)), 1 - torch.tensor(benign)
     train, test = train_test_split(range(len(labels)), test_size=0.3, random_state=0, stratify=benign)
     return (inputs[train], labels[train]), (inputs[test], labels[test])
+
+
+def scaled(measured: Tensor) -> Tensor:
+    """Measurements, (k, 30) float32, with each feature's published range put to [-1, 3]."""
+    low, high = torch.tensor(RANGES).unbind(dim=1)
+    return 4 * (measured - low) / (high - low) - 1

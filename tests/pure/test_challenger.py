@@ -56,7 +56,7 @@ def upheld(stage: Any, state: FederationState, challenge: Any) -> int:
 def lying_sum(stage: Any) -> FederationState:
     """The state in which member 0 locked the right set over a sum with one residue off by one, and stored it."""
     right = stage.world.state.closed[1].aggregate
-    total = Aggregate.parse(stage.world.store[right.cid], 5_000)
+    total = Aggregate.parse(stage.world.store[right.cid], stage.world.state.terms.model_size)
     residues = total.residues.copy()
     residues[0, 130] = (residues[0, 130] + np.uint64(1)) % np.uint64(Q)
     wrong = replace(total, residues=residues)

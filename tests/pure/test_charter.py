@@ -46,14 +46,19 @@ def refused(error: BaseException) -> str:
 def test_the_canonical_form_is_pinned() -> None:
     """A change here is another charter for every federation that exists: raise `version` instead."""
     assert CHARTER.canonical() == (
-        b'{"algorithm":{"batch_size":32,"local_epochs":1,"mu":0.0,"name":"fedavg"},"committee":{"threshold":0},'
+        b'{"algorithm":{"batch_size":32,"budget_s":0.0,"effective_steps":0,"local_epochs":1,"local_steps":"fixed",'
+        b'"local_tensors":[],"loss":"plain","mu":0.0,"name":"fedavg","sampling":"shuffled"},"committee":{"threshold":0},'
         b'"federation":{"description":"","members":["0x0000000000000000000000000000000000000001",'
         b'"0x0000000000000000000000000000000000000002","0x0000000000000000000000000000000000000003",'
         b'"0x0000000000000000000000000000000000000004","0x0000000000000000000000000000000000000005"],"name":"trial",'
-        b'"task":"task.py"},"run":{"rounds":10,"seed":1,"target":null},"stake":{"bond_gwei":10000000},'
-        b'"storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'","update":{"bits":16,'
-        b'"clip_norm":0.0,"clip_value":0.25,"weight_cap":0},"version":1,"windows":{"aggregate_s":600,'
-        b'"challenge_s":86400,"close_s":2592000,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'
+        b'"task":"task.py"},"outer":{"beta1":null,"beta2":0.99,"learning_rate":null,"optimizer":"none","tau":0.001},'
+        b'"privacy":{"clip":0.0,"colluders":null,"delta":1e-05,"dropouts":0,"epsilon":0.0,"mode":"none",'
+        b'"noise_multiplier":0.0,"sampling_rate":1.0},'
+        b'"run":{"rounds":10,"seed":1,"start":"","target":null},"stake":{"bond_gwei":10000000},'
+        b'"start_sha256":"","storage":{"keep_rounds":5},"task_sha256":"' + TASK_SHA256.encode() + b'",'
+        b'"update":{"bits":"auto","clip_norm":0.0,"clip_value":0.25,"members_max":0,"rotate":true,"weight_cap":0},'
+        b'"version":1,'
+        b'"windows":{"aggregate_s":600,"challenge_s":86400,"close_s":2592000,"enrol_s":86400,"receipt_s":900,"training_s":3600}}'
     )
     assert CHARTER.digest() == hashlib.sha256(CHARTER.canonical()).digest()
 
@@ -75,6 +80,9 @@ def test_every_entry_counts_in_the_digest() -> None:
         "algorithm.batch_size=31",
         "update.clip_norm=1.0",
         "update.clip_value=0.5",
+        "update.bits=4",
+        "update.rotate=false",
+        "update.members_max=5",
         "update.weight_cap=9",
         "committee.threshold=4",
         "windows.enrol_s=1",
@@ -89,7 +97,7 @@ def test_every_entry_counts_in_the_digest() -> None:
     digests.add(CHARTER.with_settings(["algorithm.name=fedprox", "algorithm.mu=0.1"]).digest())
     digests.add(CHARTER.with_members(MEMBERS[::-1]).digest())
     digests.add(CHARTER.model_copy(update={"task_sha256": "0" * 64}).digest())
-    assert len(digests) == 23
+    assert len(digests) == 26
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,7 +176,13 @@ WRONG_FILES: dict[str, tuple[str, str]] = {
     "clip_value_zero": (TRIAL + "[update]\nclip_value = 0\n", "update.clip_value: "),
     "clip_value_infinite": (TRIAL + "[update]\nclip_value = inf\n", "update.clip_value: "),
     "clip_norm_negative": (TRIAL + "[update]\nclip_norm = -1\n", "update.clip_norm: "),
-    "bits_8": (TRIAL + "[update]\nbits = 8\n", "update.bits: Input should be 16"),
+    "bits_1": (TRIAL + "[update]\nbits = 1\n", 'update.bits: 2 to 16, or "auto"'),
+    "bits_17": (TRIAL + "[update]\nbits = 17\n", 'update.bits: 2 to 16, or "auto"'),
+    "bits_true": (TRIAL + "[update]\nbits = true\n", 'update.bits: 2 to 16, or "auto"'),
+    "bits_few": (TRIAL + '[update]\nbits = "few"\n', 'update.bits: 2 to 16, or "auto"'),
+    "members_max_2": (TRIAL + "[update]\nmembers_max = 2\n", "update.members_max: a federation has at least 3"),
+    "members_max_65": (TRIAL + "[update]\nmembers_max = 65\n", "update.members_max: "),
+    "rotate_1": (TRIAL + "[update]\nrotate = 1\n", "update.rotate: "),
     "weight_cap_of_33_bits": (TRIAL + "[update]\nweight_cap = 4294967296\n", "update.weight_cap: "),
     "threshold_65": (TRIAL + "[committee]\nthreshold = 65\n", "committee.threshold: "),
     "window_zero": (TRIAL + "[windows]\ntraining_s = 0\n", "windows.training_s: "),

@@ -1,6 +1,6 @@
 """The layers of the package: an import points left only, folders on one layer never import each other.
 
-errors ← protocol (pure) ← ports ← {chain, store, crypto, learn} ← {peer, audit, devnet} ← cli
+errors ← protocol (pure) ← ports ← {chain, store, crypto, learn} ← {peer, audit, devnet} ← lab ← cli
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LAYERS = (
     ("ports",),
     ("chain", "store", "crypto", "learn"),
     ("peer", "audit", "devnet"),
+    ("lab",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

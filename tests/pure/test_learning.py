@@ -37,6 +37,7 @@ from fedchain.protocol.arithmetic import average, clipped_fraction, next_model, 
 from fedchain.protocol.charter import Algorithm, Charter, read_charter, tomllib
 from fedchain.protocol.model import assemble, flatten, layout_of, model_digest
 from fedchain.protocol.seeds import seed_for
+from fedchain.protocol.update_format import join_values, split_sums, update_format
 
 PEERS = Path(__file__).parents[2] / "peers"
 FEDERATIONS = ("digits", "hospitals")
@@ -284,26 +285,29 @@ class Played:
 
 
 def play(name: str, members: int, *, rounds: int, exact: bool = False) -> Played:
-    """The federation of `peers/name` with the seeds the peers use, without encryption; `exact` leaves out 16 bits."""
+    """The federation of `peers/name` with the seeds the peers use, without encryption; `exact`: unrounded."""
     charter, task = open_federation(name)
     seed, update = charter.run.seed, charter.update
     datas = [local_data_of(task, i, members, seed) for i in range(members)]
     weights = [weight_of(len(data.train), update) for data in datas]
     heaviest, total = max(weights), sum(weights)
     base = genesis(task, seed)
+    form, rotation = update_format(charter, layout_of(base).size), bytes(32)
     accuracies, votes, clipped = [], [], 0.0
     for round in range(1, rounds + 1):
-        sums = np.zeros(layout_of(base).size, dtype=np.int64)
+        sums = np.zeros(form.coefficients, dtype=np.uint64)
         mean = np.zeros(layout_of(base).size)
         for i, (data, weight) in enumerate(zip(datas, weights, strict=True)):
             training = seed_for("training", seed, member=i, round=round)
             result = train_locally(task, base, charter.algorithm, data, training).update
             rounding = np.random.default_rng(seed_for("rounding", seed, member=i, round=round))
-            sums += quantise(result, weight=weight, max_weight=heaviest, settings=update, random=rounding)
+            share = {"weight": weight, "max_weight": heaviest, "form": form, "rotation": rotation}
+            sums += join_values(quantise(result, **share, random=rounding), form)
             mean += result.astype(np.float64) * weight / total
-            clipped = max(clipped, clipped_fraction(result, weight=weight, max_weight=heaviest, settings=update))
+            clipped = max(clipped, clipped_fraction(result, **share))
         if not exact:
-            mean = average(sums, participants=members, total_weight=total, max_weight=heaviest, settings=update)
+            whole = {"participants": members, "total_weight": total, "max_weight": heaviest}
+            mean = average(split_sums(sums, form), **whole, form=form, rotation=rotation)
         base = assemble(layout_of(base), next_model(flatten(base), mean))
         accuracies.append(evaluate(task, base, task.test_data())["accuracy"])
         target = charter.run.target or 2.0
@@ -332,7 +336,7 @@ def test_five_members_together_beat_each_alone_and_come_near_central_training(
     print(f"{name}: federated {played.rounds}, central {central}, alone {each}")
     assert played.rounds[-1] >= max(each) + ahead_of_alone
     assert played.rounds[-1] >= central - behind_central
-    # At most 3 coordinates in 100,000 are cut, and 16 bits cost nothing that can be seen.
+    # At most 3 values in 100,000 are cut, and rounding costs nothing that can be seen.
     assert played.most_clipped < 3e-5
     assert abs(play(name, 5, rounds=2, exact=True).rounds[1] - played.rounds[1]) <= 0.012
     if name == "digits":

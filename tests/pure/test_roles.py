@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from fedchain.crypto import upload
 from fedchain.errors import Fault
 from fedchain.peer.journal import PromiseRefused
 from fedchain.protocol.actions import CommitResult, PostReceipt, PublishOpening
@@ -134,15 +133,14 @@ def test_an_update_out_of_range_spoils_its_round_and_stops_no_peer(
     tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walk = stages.walk
-    honest, dealt = walk.quantise, []
+    honest, dealt = walk.join_values, []
 
-    def quantise(*arguments: Any, **settings: Any) -> Any:
-        values = honest(*arguments, **settings)
-        dealt.append(values)
-        return values + (2**22 - 400_000 if len(dealt) == walk.MEMBERS else 0)
+    def join_values(values: Any, form: Any) -> Any:
+        dealt.append(honest(values, form))
+        # More in the last value than the honest values of all members together, and no overflow of the coefficient.
+        return dealt[-1] + (form.radix ** (form.fields - 1) * (form.radix // 2) if len(dealt) == walk.MEMBERS else 0)
 
-    monkeypatch.setattr(walk, "quantise", quantise)
-    monkeypatch.setattr(upload, "_checked", lambda values: values.astype("uint64"))
+    monkeypatch.setattr(walk, "join_values", join_values)
     monkeypatch.setattr(walk, "close", lambda world, aggregate: None)
     stage = stages.Stage(tmp_path)
     peer = stage.peer(0)

@@ -9,7 +9,7 @@ import pytest
 
 from fedchain.chain.deployment import terms_of
 from fedchain.errors import CharterMismatch, UsageError
-from fedchain.learn import genesis, load_task
+from fedchain.learn import first_model, load_task
 from fedchain.peer.start import check_key, stand
 from fedchain.protocol.charter import read_charter
 from fedchain.protocol.events import FederationFounded, MemberEnrolled
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def state(folder: Path) -> FederationState:
     charter = read_charter(folder)
-    model = genesis(load_task(folder / "task.py", charter.task_sha256), charter.run.seed)
+    model = first_model(load_task(folder / "task.py", charter.task_sha256), charter)
     terms = terms_of(charter, Cid("Qm"), model, Cid("Qm"))
     return founded(FederationFounded(terms, FOUNDERS, 0))
 

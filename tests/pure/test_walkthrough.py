@@ -47,7 +47,7 @@ def test_the_walkthrough_runs_from_any_folder_and_loads_neither_torch_nor_tensea
         "who can read one update",
         "loaded: []",
     ]
-    assert "all 5,000 equal" in done.stdout
+    assert "all 5,120 equal" in done.stdout
     assert "65,521 values of 65,521 fit" in done.stdout
 
 

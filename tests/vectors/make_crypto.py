@@ -35,6 +35,7 @@ from fedchain.protocol.scheme import ACCEPTED
 FOLDER = Path(__file__).parent
 CONTEXT = RoundContext(31337, Address("0x" + "fe" * 20), 3, 1, Digest(bytes(range(32))))
 MEMBERS, THRESHOLD, D = 4, 3, 130
+"""D is the contract's modelSize: 65 coefficients."""
 
 
 def main() -> None:
@@ -126,10 +127,11 @@ def whole_round() -> dict[str, Any]:
     privates = [hashlib.sha256(b"member %d" % j).digest() for j in range(MEMBERS)]
     publics = {Index(j): crypto_scalarmult_base(private) for j, private in enumerate(privates)}
     addresses = [Address("0x" + f"{i + 1:040x}") for i in range(MEMBERS)]
-    values = [np.frombuffer(stream(f"values {i}")(2 * D), dtype="<u2").astype(np.int64) for i in range(MEMBERS)]
+    halves = [np.frombuffer(stream(f"values {i}")(2 * D), dtype="<u2").astype(np.int64) for i in range(MEMBERS)]
+    coefficients = [half[0::2] + (half[1::2] << 22) for half in halves]
     terms: dict[str, Any] = {"encryption_keys": publics, "threshold": THRESHOLD}
     uploads = [
-        deal_with(Place(CONTEXT, Index(i), addresses[i], publics, THRESHOLD), values[i], stream(f"dealer {i}"))
+        deal_with(Place(CONTEXT, Index(i), addresses[i], publics, THRESHOLD), coefficients[i], stream(f"dealer {i}"))
         for i in range(MEMBERS)
     ]
     openings: dict[Index, Opening] = {}
@@ -159,7 +161,7 @@ def whole_round() -> dict[str, Any]:
         ],
         "uploads": [
             {
-                "values": values[i].tolist(),
+                "coefficients": coefficients[i].tolist(),
                 "ciphertext": upload.ciphertext.hex(),
                 "ciphertext_root": upload.ciphertext_root.hex(),
                 "shares_sha256": hashlib.sha256(upload.shares).hexdigest(),

@@ -43,7 +43,7 @@ class Committed:
                 dealer_address=sender.address,
                 encryption_keys={i: member.encryption_key for i, member in state.members.items()},
                 threshold=state.terms.threshold,
-                values=np.arange(state.terms.model_size),
+                coefficients=np.arange(state.terms.model_size // 2),
             )
             content = bytearray(upload.ciphertext)
             if index == LIAR:

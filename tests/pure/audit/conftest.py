@@ -30,7 +30,7 @@ from fedchain.crypto import (
 )
 from fedchain.errors import ObjectCorrupt, ObjectMissing
 from fedchain.ports import Logged
-from fedchain.protocol.arithmetic import average, counted_weights, next_model, quantise
+from fedchain.protocol.arithmetic import average, counted_weights, quantise
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
@@ -46,11 +46,13 @@ from fedchain.protocol.events import (
     UpdateCommitted,
 )
 from fedchain.protocol.ids import Address, Bitmap, Cid, Index, bitmap_of, members_of
-from fedchain.protocol.model import assemble, flatten, layout_from, model_digest
+from fedchain.protocol.model import assemble, layout_from, model_digest
+from fedchain.protocol.outer import following_model, with_first_state
 from fedchain.protocol.participants import choose_participants
 from fedchain.protocol.phase import aggregator_of, live_attempt
 from fedchain.protocol.state import FederationState
 from fedchain.protocol.transition import apply, founded
+from fedchain.protocol.update_format import UpdateFormat, join_values, model_size_of, split_sums, update_format
 
 CHAIN_ID = 31337
 CONTRACT = Address("0x" + "c0" * 20)
@@ -188,6 +190,7 @@ class Play:
 
     def found(self) -> None:
         genesis = assemble(LAYOUT, self.random.normal(0, 0.1, LAYOUT.size).astype(np.float32))
+        genesis = with_first_state(genesis, self.charter)
         self.say(FederationFounded(self.terms(genesis), self.members, 0))
 
     def terms(self, genesis: bytes) -> Terms:
@@ -197,7 +200,7 @@ class Play:
             charter_cid=self.store.put(self.charter.canonical()),
             genesis_digest=model_digest(genesis),
             genesis_cid=self.store.put(genesis),
-            model_size=LAYOUT.size,
+            model_size=model_size_of(self.charter, LAYOUT.size),
             rounds=self.charter.run.rounds,
             threshold=self.charter.threshold,
             enrol_window_s=windows.enrol_s,
@@ -237,31 +240,37 @@ class Play:
         return RoundContext(self.chain.chain_id, self.chain.contract, number, self.attempt().attempt, base)
 
     def encryption_keys(self) -> dict[Index, bytes]:
-        return self.state.encryption_keys(self.attempt())
+        return self.attempt().encryption_keys
 
     @property
     def weights(self) -> dict[Index, int]:
         return counted_weights(self.state, self.charter.update)
+
+    @property
+    def form(self) -> UpdateFormat:
+        return update_format(self.charter, LAYOUT.size)
 
     def weight(self, index: Index) -> int:
         return self.weights[index]
 
     def deal(self, number: int, index: Index) -> Upload:
         """What a trainer makes: an update, quantised, encrypted, its key shared."""
+        context = self.context(number)
         values = quantise(
             self.random.normal(0, 0.02, LAYOUT.size),
             weight=self.weight(index),
             max_weight=max(self.weights.values()),
-            settings=self.charter.update,
+            form=self.form,
+            rotation=context.rotation_seed,
             random=self.random,
         )
         return deal(
-            self.context(number),
+            context,
             dealer=index,
             dealer_address=self.members[index],
             encryption_keys=self.encryption_keys(),
             threshold=self.state.terms.threshold,
-            values=values,
+            coefficients=join_values(values, self.form),
         )
 
     def commit(self, number: int, index: Index) -> None:
@@ -304,7 +313,7 @@ class Play:
         return [self.store.served[commits[i].ciphertext_cid] for i in members_of(participants)]
 
     def sum(self, number: int, participants: Bitmap) -> Aggregate:
-        return sum_ciphertexts(self.ciphertexts(number, participants), LAYOUT.size)
+        return sum_ciphertexts(self.ciphertexts(number, participants), self.form.model_size)
 
     def aggregate(self, number: int) -> None:
         participants = self.participants(number)
@@ -342,7 +351,7 @@ class Play:
 
     def opened(self, number: int) -> Opened:
         participants = self.locked(number).participants
-        return self.open_total(number, sum_ciphertexts(self.ciphertexts(number, participants), LAYOUT.size))
+        return self.open_total(number, sum_ciphertexts(self.ciphertexts(number, participants), self.form.model_size))
 
     def open_total(self, number: int, total: Aggregate) -> Opened:
         """A sum, opened by everybody's honest openings."""
@@ -352,7 +361,7 @@ class Play:
             threshold=self.state.terms.threshold,
             participants=self.locked(number).participants.bit_count(),
             context=self.context(number),
-            d=LAYOUT.size,
+            d=self.form.model_size,
         )
 
     def total_weight(self, participants: Bitmap) -> int:
@@ -362,13 +371,20 @@ class Play:
         participants = self.locked(number).participants
         base = self.store.served[self.state.base_model(number)[1]]
         mean = average(
-            opened.sums,
+            split_sums(opened.sums, self.form),
             participants=participants.bit_count(),
             total_weight=self.total_weight(participants),
             max_weight=max(self.weights.values()),
-            settings=self.charter.update,
+            form=self.form,
+            rotation=self.context(number).rotation_seed,
         )
-        return assemble(LAYOUT, next_model(flatten(base), mean))
+        return following_model(
+            base,
+            mean,
+            charter=self.charter,
+            weight=self.total_weight(participants),
+            of_weight=sum(self.weights.values()),
+        )
 
     def closer(self, number: int) -> Index:
         return self.locked(number).index

@@ -224,7 +224,7 @@ def test_a_first_model_of_another_size_is_named(named: Any, honest: Any) -> None
     play.store.put(small)
     report = play.audit()
     assert named.found(report) == {(11, 0, "the deployer")}
-    assert report.faults[0].got == "9"
+    assert report.faults[0].got == "4"
 
 
 def test_a_first_model_that_is_no_model_is_named(named: Any, honest: Any) -> None:

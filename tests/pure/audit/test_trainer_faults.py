@@ -180,7 +180,7 @@ def test_a_key_that_is_not_its_ciphertexts_spoils_the_round_and_nobody_can_close
 
 def test_a_sum_that_no_honest_values_give_is_named(named: Any) -> None:
     class Zeros(named.Play):  # type: ignore[misc]
-        """Every value is 0, below the least that quantising gives."""
+        """A last value in a coefficient that is more than five members' honest ones together."""
 
         def deal(self, number: int, index: int) -> Any:
             from fedchain.crypto import deal
@@ -191,7 +191,7 @@ def test_a_sum_that_no_honest_values_give_is_named(named: Any) -> None:
                 dealer_address=named.MEMBERS[index],
                 encryption_keys=self.encryption_keys(),
                 threshold=self.state.terms.threshold,
-                values=named.numpy.zeros(named.LAYOUT.size, dtype=named.numpy.int64),
+                coefficients=named.numpy.full(self.form.coefficients, 400_000 * self.form.radix),
             )
 
         def next_model(self, number: int, opened: Any) -> bytes:

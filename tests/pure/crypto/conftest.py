@@ -36,7 +36,7 @@ def address_of(index: int) -> Address:
 
 @dataclass
 class Scene:
-    """n members, all of them shareholders; the first `dealers` of them deal one update of d values each."""
+    """n members, all of them shareholders; the first `dealers` of them deal one update of the size d each."""
 
     n: int = 5
     threshold: int = 3
@@ -56,7 +56,8 @@ class Scene:
 
     @cached_property
     def values(self) -> NDArray[np.int64]:
-        return np.random.default_rng(self.seed).integers(0, 2**16, (self.dealers, self.d))
+        """One row a dealer, a coefficient for two of d: 64 of the largest still stay below 2**44."""
+        return np.random.default_rng(self.seed).integers(0, 2**38, (self.dealers, -(-self.d // 2)))
 
     def place(self, dealer: int, **changes: object) -> Place:
         terms: dict[str, object] = {
@@ -75,7 +76,7 @@ class Scene:
             dealer_address=address_of(dealer),
             encryption_keys=self.encryption_keys,
             threshold=self.threshold,
-            values=self.values[dealer] if values is None else values,
+            coefficients=self.values[dealer] if values is None else values,
         )
 
     @cached_property

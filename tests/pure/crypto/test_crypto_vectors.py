@@ -112,7 +112,7 @@ def test_a_round_from_its_stored_objects() -> None:
     assert [opening.root().hex() for opening in openings.values()] == [o["root"] for o in ROUND["openings"]]
     opened = open_aggregate(aggregate, openings, threshold=3, participants=4, context=context, d=d)
     assert opened.sums.tolist() == ROUND["sums"]
-    assert opened.sums.tolist() == np.sum([upload["values"] for upload in ROUND["uploads"]], axis=0).tolist()
+    assert opened.sums.tolist() == np.sum([upload["coefficients"] for upload in ROUND["uploads"]], axis=0).tolist()
     assert opened.key_sum[:16].tolist() == ROUND["key_sum_first"]
     assert opened.key_sum_root.hex() == ROUND["key_sum_root"]
     assert opened.result_root.hex() == ROUND["result_root"]
