@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedchain.cli.main import main
-from fedchain.crypto import Aggregate
+from fedchain.crypto import Aggregate, RoundContext, Upload, deal
 from fedchain.crypto.parameters import PLAIN_MODULUS, SHARE_PRIME, Q
-from fedchain.peer import node
+from fedchain.peer import node, trainer
 from fedchain.peer.decoder import Decoder, Outcome
 from fedchain.peer.respondent import Respondent
 from fedchain.protocol.cid import cid_of
@@ -75,6 +75,18 @@ class WrongModel(Liar):
         return honest if honest is None or attempt.round != self.round else posted(honest)
 
 
+class Spoiler(Liar):
+    """Deals another key than it encrypted under, in the first attempt."""
+
+    @classmethod
+    def deal(cls, context: RoundContext, **place: Any) -> Upload:
+        upload = deal(context, **place)
+        if (context.round, context.attempt) != (cls.round, 0):
+            return upload
+        other = deal(context, **place)
+        return replace(upload, ciphertext=other.ciphertext, ciphertext_root=other.ciphertext_root)
+
+
 class WrongResult(Liar):
     """Closes with one coefficient off by one, and a model of its own."""
 
@@ -109,6 +121,7 @@ LIARS: dict[str, type[Liar]] = {
     "wrong-sum": WrongSum,
     "hidden-sum": HiddenSum,
     "silent-sum": SilentSum,
+    "spoiler": Spoiler,
     "wrong-result": WrongResult,
     "wrong-key-sum": WrongKeySum,
     "wrong-model": WrongModel,
@@ -119,6 +132,8 @@ if __name__ == "__main__":
     LIARS[liar].round = int(round)
     node.Decoder = LIARS[liar]  # type: ignore[misc]
     ipfs.IpfsStore = Keeping  # type: ignore[misc]
+    if LIARS[liar] is Spoiler:
+        trainer.deal = Spoiler.deal  # type: ignore[assignment]
     if LIARS[liar] is SilentSum:
         Respondent.act = lambda self, state, now: False  # type: ignore[method-assign]
     sys.argv = ["fedchain", *arguments]

@@ -18,7 +18,7 @@ from fedchain.cli.local import LocalFederation
 from fedchain.devnet.network import Devnet
 from fedchain.devnet.processes import die_with_parent
 from fedchain.ports import Logged
-from fedchain.protocol.events import MemberSlashed, PageShown
+from fedchain.protocol.events import MemberSlashed, MotionVoted, PageShown
 from fedchain.protocol.ids import Digest, members_of
 from fedchain.protocol.phase import Phase, phase_of
 from fedchain.protocol.state import FederationState
@@ -164,6 +164,24 @@ def test_a_wrong_sum_that_is_kept_back_is_brought_down_by_demands(
     assert len(shown) == (len(state.demands) if rule == 1 else 0)
     assert all(event.account == local.members[LIAR] for event in shown), "only its author has it"
     assert audited(local, devnet).faults == ()
+
+
+def test_a_spoiled_round_is_given_up_by_vote_and_closes_at_the_next_attempt(
+    devnet: Devnet, found: Callable[..., LocalFederation]
+) -> None:
+    local = found("spoiler", {LIAR: "spoiler"})
+    state = ended(local, devnet, slashed=0)
+    closed = state.closed[ROUNDS]
+    assert closed.attempt == 1
+    (given_up,) = state.abandoned[closed.base_digest]
+    assert closed.aggregate is not None and closed.aggregate.participants == given_up == 0b11111
+    events = [entry.event for entry in refreshed(local, devnet)]
+    voters = [event.index for event in events if isinstance(event, MotionVoted)]
+    assert len(voters) == len(set(voters)) >= closed.threshold, "nobody votes twice"
+    (spoiled,) = state.voided
+    assert spoiled.opened & closed.opened, "who opened the one set opened the other, dealt anew"
+    local.wait_for_peers(30)
+    assert [peer.exit_code for peer in local.peers] == [0] * MEMBERS, [p.last_words() for p in local.peers]
 
 
 def refreshed(local: LocalFederation, devnet: Devnet) -> tuple[Logged, ...]:
