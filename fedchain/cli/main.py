@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, demo, devnet, operate, peer, votes
+from . import audit, charter, demo, devnet, operate, peer, relay, votes
 
 app = typer.Typer(
     name="fedchain",
@@ -26,6 +26,7 @@ operate.register(app)
 votes.register(app)
 app.command()(charter.charter)
 app.command()(demo.demo)
+app.command()(relay.relay)
 app.command(cls=audit.AuditCommand)(audit.audit)
 
 

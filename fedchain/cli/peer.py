@@ -58,6 +58,14 @@ def run(
             "--stay/--no-stay", help="At the end, answer demands until your bond is free: who is silent loses it."
         ),
     ] = True,
+    relay: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            show_default=False,
+            help="A folder shared with `fedchain relay`, which sends signed statements of all in one transaction.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the log to the work folder only.")] = False,
 ) -> None:
     """Work for a federation until its run is finished: train, encrypt, vouch, sum, open, close.
@@ -71,13 +79,17 @@ def run(
     from ..chain.deployment import verify
     from ..chain.keys import KeyRing, load_identity
     from ..chain.sender import Sender
+    from ..chain.signing import sign_statement
     from ..errors import UsageError
     from ..peer.journal import Journal
     from ..peer.log import peer_log
+    from ..peer.outbox import Outbox
     from ..peer.start import check_key, may_enrol, run_peer, stand
     from ..peer.start import enrol as enrol_member
     from ..protocol.events import BondWithdrawn
     from ..protocol.phase import start_of_run
+    from ..protocol.signature import Signature
+    from ..protocol.statements import Statement
     from ..store.ipfs import IpfsStore
     from .options import open_reader, read_password
 
@@ -111,6 +123,10 @@ def run(
         )
         log = log.bind(member=int(standing.me))
         log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
+
+        def sign(said: Statement) -> Signature:
+            return sign_statement(identity.account_private, reader.chain_id, reader.contract, said)
+
         now = reader.now()
         joins = may_enrol(state, standing.me, now)
         if joins and (enrol or start_of_run(state, now) is not None):
@@ -136,6 +152,7 @@ def run(
             challenge=challenge,
             deposits=deposits,
             stay=stay,
+            outbox=None if relay is None else Outbox(relay, standing.me, sign),
             poll_s=poll_s,
         )
         log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())

@@ -17,8 +17,10 @@ from ..protocol.events import Terms
 from ..protocol.ids import Address, Cid, Digest, Index
 from ..protocol.model import ModelLayout, layout_of, model_bytes_bound, model_digest
 from ..protocol.state import Attempt
+from ..protocol.statements import Statement
 from .journal import Journal
 from .meter import Meter
+from .outbox import Outbox
 
 if TYPE_CHECKING:
     from ..learn import LocalData, Task
@@ -33,7 +35,7 @@ class PeerContext:
 
     `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
     `challenge`: whether it takes wrong statements to the contract, or leaves that to others; `deposits`: for how many
-    demanded pages at most its deposits may be out, or gone.
+    demanded pages at most its deposits may be out, or gone; `outbox`: where it hands statements to a relayer, if any.
     """
 
     me: Index
@@ -53,6 +55,7 @@ class PeerContext:
     engine: Literal["numpy", "tenseal"]
     challenge: bool
     deposits: int
+    outbox: Outbox | None
     log: structlog.stdlib.BoundLogger
 
     @property
@@ -86,6 +89,13 @@ class PeerContext:
         """
         key = f"{name}/{attempt.round}/{attempt.attempt}/{GROUP}" + (f"/{fallen}" if fallen else "")
         return key if basis is None else f"{key}/{basis.hex()}"
+
+    def is_relayed(self, said: Statement, now: int, *, since: int, window_s: int) -> bool:
+        """Whether a statement is left to a relayer: it was handed over, and its window has a third left to wait for."""
+        if self.outbox is None or now >= since + 2 * window_s // 3:
+            return False
+        self.outbox.lay(said)
+        return True
 
     def model(self, digest: Digest, cid: Cid) -> bytes:
         """A global model by the digest that the chain holds: from disk, or fetched, verified and kept.

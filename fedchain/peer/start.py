@@ -28,6 +28,7 @@ from .crash import crash_point
 from .journal import Journal
 from .meter import Meter
 from .node import Node
+from .outbox import Outbox
 
 DEPOSITS = 40
 """How many deposits a peer risks on demands, unless it is told otherwise: enough for the costliest lie, an S of which
@@ -133,6 +134,7 @@ def run_peer(
     challenge: bool = True,
     deposits: int = DEPOSITS,
     stay: bool = True,
+    outbox: Outbox | None = None,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
 ) -> FederationState:
@@ -155,6 +157,7 @@ def run_peer(
         engine=engine,
         challenge=challenge,
         deposits=deposits,
+        outbox=outbox,
         log=log,
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
