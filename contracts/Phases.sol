@@ -13,6 +13,15 @@ abstract contract Phases is Record, IFederation {
     /// @dev Beyond any model, and what 32 bits can count polynomials of. Twin: MAX_PARAMETERS.
     uint256 private constant MAX_MODEL_SIZE = 2 ** 40;
 
+    /// @dev What every derivation starts from, read once: each field is of one word of storage, or follows from it.
+    struct Current {
+        uint32 round;
+        uint256 began; // 0 while members enrol
+        uint256 everyone; // who counts
+        uint256 heard; // who counts, and was never slashed
+        uint256 threshold;
+    }
+
     bytes32 private immutable _charterDigest;
     bytes32 private immutable _charterCid;
     bytes32 private immutable _genesisDigest;
@@ -91,8 +100,7 @@ abstract contract Phases is Record, IFederation {
 
     /// @inheritdoc IFederation
     function threshold() public view returns (uint256) {
-        uint256 majority = _sizeOf(_standing) / 2 + 1;
-        return majority > _threshold ? majority : _threshold;
+        return _thresholdOf(_standing);
     }
 
     /// @inheritdoc IFederation
@@ -113,9 +121,10 @@ abstract contract Phases is Record, IFederation {
 
     /// @inheritdoc IFederation
     function finishedAt() public view returns (uint256) {
-        if (_roundBegan() == 0) return 0;
-        Attempt memory newest = _attempts[_round];
-        return _isFinished(newest) ? _finishedAt(newest) : 0;
+        Current memory current = _current();
+        if (current.began == 0) return 0;
+        Attempt memory newest = _attempts[current.round];
+        return _isFinished(current, newest) ? _finishedAt(current, newest) : 0;
     }
 
     /// @inheritdoc IFederation
@@ -126,14 +135,22 @@ abstract contract Phases is Record, IFederation {
 
     // ---------------------------------------------------------------- derivations (twin: fedchain/protocol/phase.py)
 
+    function _current() internal view returns (Current memory) {
+        (uint32 round, uint256 began, uint256 everyone, uint256 slashed_) =
+            (_round, _roundBeganAt, _standing, _slashed);
+        if (began == 0) began = _startOfRun();
+        return Current(round, began, everyone, everyone & ~slashed_, _thresholdOf(everyone));
+    }
+
     /// @dev The phase of `round` now; and the live attempt and its receipts' end, which whoever asks to speak needs too.
     function _phaseOf(uint32 round) internal view returns (Phase, Attempt memory attempt, uint256 receipts) {
-        if (_roundBegan() == 0) return (Phase.Enrolling, attempt, 0);
-        if (round < _round) return (Phase.Closed, attempt, 0);
+        Current memory current = _current();
+        if (current.began == 0) return (Phase.Enrolling, attempt, 0);
+        if (round < current.round) return (Phase.Closed, attempt, 0);
         uint256 training;
-        (attempt, training, receipts) = _liveAttempt();
-        if (_isFinished(attempt)) return (Phase.Finished, attempt, receipts);
-        if (round > _round) return (Phase.Pending, attempt, receipts);
+        (attempt, training, receipts) = _liveAttempt(current);
+        if (_isFinished(current, attempt)) return (Phase.Finished, attempt, receipts);
+        if (round > current.round) return (Phase.Pending, attempt, receipts);
         if (attempt.locked) {
             Group storage locked = _groups[round][0];
             bool enough = _sizeOf(locked.opened) >= locked.threshold;
@@ -147,33 +164,33 @@ abstract contract Phases is Record, IFederation {
     /// @dev All rounds are closed, or at least t members voted that the target is met, or too few are left, or the round takes
     /// too long: then nobody may ever close it, and bonds must not wait for that. Of the current round's attempts, any will do: each
     /// has its votes.
-    function _isFinished(Attempt memory attempt) internal view returns (bool) {
-        return _round > _rounds || _sizeOf(attempt.stopVotes) >= threshold() || _areTooFew(attempt.locked)
-            || block.timestamp >= _roundBegan() + _closeWindow;
+    function _isFinished(Current memory current, Attempt memory attempt) private view returns (bool) {
+        return current.round > _rounds || _sizeOf(attempt.stopVotes) >= current.threshold
+            || _areTooFew(current, attempt.locked) || block.timestamp >= current.began + _closeWindow;
     }
 
     /// @dev When the run ended, if it has.
-    function _finishedAt(Attempt memory newest) private view returns (uint256) {
-        uint256 began = _roundBegan();
-        if (_round > _rounds) return began;
-        if (_sizeOf(newest.stopVotes) >= threshold()) return _lastVoteAt;
-        if (_areTooFew(newest.locked)) return began > _lastSlashAt ? began : _lastSlashAt;
+    function _finishedAt(Current memory current, Attempt memory newest) private view returns (uint256) {
+        uint256 began = current.began;
+        if (current.round > _rounds) return began;
+        if (_sizeOf(newest.stopVotes) >= current.threshold) return _lastVoteAt;
+        if (_areTooFew(current, newest.locked)) return began > _lastSlashAt ? began : _lastSlashAt;
         return began + _closeWindow;
     }
 
     /// @dev Too few members are heard to lock a set, or, if one is locked, to open it or to close the round. Else slashing could
     /// leave a run that never ends, and bonds that are never free.
-    function _areTooFew(bool locked) private view returns (bool) {
-        uint256 heard = _heard();
-        if (!locked) return _sizeOf(heard) < minParticipants();
-        Group storage group = _groups[_round][0];
+    function _areTooFew(Current memory current, bool locked) private view returns (bool) {
+        uint256 heard = current.heard;
+        if (!locked) return _sizeOf(heard) < _minimum(current.threshold);
+        Group storage group = _groups[current.round][0];
         return heard == 0 || _sizeOf(heard | group.opened) < group.threshold;
     }
 
     /// @dev When enrolment ended: all founders enrolled, or the window passed with enough of them; 0 before.
     function _startOfRun() private view returns (uint256) {
         uint256 deadline = _foundedAt + _enrolWindow;
-        return _end(_sizeOf(_standing), _founderCount, _minimum(_threshold), _lastEnrolAt, deadline);
+        return _end(_standing, (1 << _founderCount) - 1, _minimum(_threshold), _lastEnrolAt, deadline);
     }
 
     /// @dev When the current round began: the first one with the run; 0 before that.
@@ -182,27 +199,34 @@ abstract contract Phases is Record, IFederation {
     }
 
     /// @dev When training ended (P1): all members committed, or the deadline passed with at least max(3, t+1).
-    function _trainingEnd(Attempt memory attempt) private view returns (uint256) {
+    function _trainingEnd(Current memory current, Attempt memory attempt) private view returns (uint256) {
         uint256 deadline = attempt.startedAt + _trainingWindow;
-        return _end(
-            _sizeOf(attempt.committed), _sizeOf(_standing), minParticipants(), attempt.lastCommitAt, deadline
-        );
+        uint256 enough = _minimum(current.threshold);
+        return _end(attempt.committed, current.everyone, enough, attempt.lastCommitAt, deadline);
     }
 
     /// @dev When the receipts were in (P2): all members posted, or the deadline passed with at least t.
-    function _receiptsEnd(Attempt memory attempt, uint256 training) private view returns (uint256) {
+    function _receiptsEnd(Current memory current, Attempt memory attempt, uint256 training)
+        private
+        view
+        returns (uint256)
+    {
         if (training == 0) return 0;
         uint256 deadline = training + _receiptWindow;
-        Statements storage said = _statements[_round][attempt.attempt];
-        return _end(_sizeOf(said.received), _sizeOf(_standing), threshold(), said.lastReceiptAt, deadline);
+        Statements storage said = _statements[current.round][attempt.attempt];
+        return _end(said.received, current.everyone, current.threshold, said.lastReceiptAt, deadline);
     }
 
     /// @dev The attempt under way: time voids an attempt without anyone's transaction; it starts at 0 while enrolling.
     /// An attempt is void when its training window passes with too few updates (P1), or when every member in the rotation
     /// let its turn to aggregate pass (P3). The next attempt begins at that very moment, with nothing in it. An attempt with a
     /// locked set is never void. With it, computed once: when its training ended, and when its receipts were in.
-    function _liveAttempt() internal view returns (Attempt memory attempt, uint256 training, uint256 receipts) {
-        attempt = _attempts[_round];
+    function _liveAttempt(Current memory current)
+        internal
+        view
+        returns (Attempt memory attempt, uint256 training, uint256 receipts)
+    {
+        attempt = _attempts[current.round];
         if (attempt.locked) return (attempt, 0, 0);
         if (attempt.startedAt == 0) {
             uint256 start = _startOfRun();
@@ -210,10 +234,10 @@ abstract contract Phases is Record, IFederation {
             attempt.startedAt = uint40(start);
         }
         uint256 window = _trainingWindow;
-        training = _trainingEnd(attempt);
-        receipts = _receiptsEnd(attempt, training);
+        training = _trainingEnd(current, attempt);
+        receipts = _receiptsEnd(current, attempt, training);
         if (receipts != 0) {
-            uint256 exhausted = receipts + _sizeOf(_standing) * _aggregateWindow;
+            uint256 exhausted = receipts + _sizeOf(current.everyone) * _aggregateWindow;
             if (block.timestamp >= exhausted) {
                 _renew(attempt, 1, exhausted);
                 (training, receipts) = (0, 0);
@@ -250,15 +274,20 @@ abstract contract Phases is Record, IFederation {
         return threshold_ + 1 < MIN_MEMBERS ? MIN_MEMBERS : threshold_ + 1;
     }
 
-    /// @dev When a window ended: at the last statement if everyone spoke; else at the deadline, or at the statement after
+    function _thresholdOf(uint256 everyone) private view returns (uint256) {
+        uint256 majority = _sizeOf(everyone) / 2 + 1;
+        return majority > _threshold ? majority : _threshold;
+    }
+
+    /// @dev When a window ended: at the last statement if everyone spoke (nobody else is heard); else at the deadline, or at the statement after
     /// it that made the number sufficient; 0 while it runs.
-    function _end(uint256 count, uint256 everyone, uint256 enough, uint256 lastAt, uint256 deadline)
+    function _end(uint256 spoke, uint256 everyone, uint256 enough, uint256 lastAt, uint256 deadline)
         private
         view
         returns (uint256)
     {
-        if (count == everyone) return lastAt;
-        if (count < enough || block.timestamp < deadline) return 0;
+        if (spoke == everyone) return lastAt;
+        if (block.timestamp < deadline || _sizeOf(spoke) < enough) return 0;
         return deadline > lastAt ? deadline : lastAt;
     }
 

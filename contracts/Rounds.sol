@@ -200,7 +200,7 @@ abstract contract Rounds is Members {
     function roundAt(uint32 round) external view returns (RoundView memory) {
         if (round == 0 || round > _round) revert FederationWrongRound(_round);
         Attempt memory attempt = _attempts[round];
-        if (round == _round) (attempt,,) = _liveAttempt();
+        if (round == _round) (attempt,,) = _liveAttempt(_current());
         Statements storage said = _statements[round][attempt.attempt];
         Group storage locked = _groups[round][0];
         return RoundView({
@@ -221,7 +221,7 @@ abstract contract Rounds is Members {
     function aggregatorNow() external view returns (uint8) {
         if (_roundBegan() == 0) revert FederationWrongPhase(Phase.Enrolling);
         if (_standing == 0) revert FederationWrongPhase(Phase.Finished);
-        (Attempt memory live,, uint256 receipts) = _liveAttempt();
+        (Attempt memory live,, uint256 receipts) = _liveAttempt(_current());
         return live.locked ? _groups[_round][0].aggregator : _aggregatorOf(live, _turnOf(receipts));
     }
 

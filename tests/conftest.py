@@ -35,6 +35,24 @@ def plays() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def histories() -> ModuleType:
+    """Random histories on a chain, folded in Python (`histories.py`)."""
+    return load("histories")
+
+
+@pytest.fixture(scope="session")
+def quarrels() -> ModuleType:
+    """Challenges in random histories (`quarrels.py`)."""
+    return load("quarrels")
+
+
+@pytest.fixture(scope="session")
+def assemblies() -> ModuleType:
+    """Votes and demands in random histories (`assemblies.py`)."""
+    return load("assemblies")
+
+
+@pytest.fixture(scope="session")
 def stages() -> ModuleType:
     """The module of `stage`, for a test that plays another round."""
     return load("stage")

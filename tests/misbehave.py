@@ -1,7 +1,7 @@
 """Members that misbehave, each a few lines of a real peer changed.
 
 `python tests/misbehave.py wrong-sum 2 peer run …` runs the peer that `fedchain peer run …` would, but for one lie in
-round 2. What it lies about it also stores, as everybody else does: a lie that is withheld cannot be proven wrong.
+round 2. What it lies about it also stores, as everybody else does; but who hides its lie stores nothing of it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedchain.cli.main import main
-from fedchain.crypto import Aggregate
+from fedchain.crypto import Aggregate, RoundContext, Upload, deal
 from fedchain.crypto.parameters import PLAIN_MODULUS, SHARE_PRIME, Q
-from fedchain.peer import node
+from fedchain.peer import node, trainer
 from fedchain.peer.decoder import Decoder, Outcome
-from fedchain.protocol.ids import Bitmap
+from fedchain.peer.respondent import Respondent
+from fedchain.protocol.cid import cid_of
+from fedchain.protocol.ids import Bitmap, Cid
 from fedchain.protocol.model import model_digest
 from fedchain.protocol.state import Attempt, FederationState
+from fedchain.store import ipfs
+from fedchain.store.ipfs import IpfsStore
 
 
 class Liar(Decoder):
@@ -38,6 +42,49 @@ class WrongSum(Liar):
         residues = total.residues.copy()
         residues[0, 100] = (residues[0, 100] + np.uint64(1)) % np.uint64(Q)
         return replace(total, residues=residues)
+
+
+class HiddenSum(WrongSum):
+    """Aggregates a wrong sum, and lets nobody fetch it; pages of it are shown when they are demanded."""
+
+    hidden: ClassVar[set[Cid]] = set()
+
+    def sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
+        total = super().sum(attempt, participants)
+        if total is not None and attempt.round == self.round:
+            self.hidden.add(cid_of(total.pack()))
+        return total
+
+
+class SilentSum(HiddenSum):
+    """Aggregates a wrong sum, lets nobody fetch it, and answers no demand."""
+
+
+class Keeping(IpfsStore):
+    """A store that keeps what is hidden to itself."""
+
+    def put(self, content: bytes) -> Cid:
+        return cid if (cid := cid_of(content)) in HiddenSum.hidden else super().put(content)
+
+
+class WrongModel(Liar):
+    """Closes with right roots, and a model of its own."""
+
+    def outcome(self, state: FederationState, attempt: Attempt) -> Outcome | None:
+        honest = super().outcome(state, attempt)
+        return honest if honest is None or attempt.round != self.round else posted(honest)
+
+
+class Spoiler(Liar):
+    """Deals another key than it encrypted under, in the first attempt."""
+
+    @classmethod
+    def deal(cls, context: RoundContext, **place: Any) -> Upload:
+        upload = deal(context, **place)
+        if (context.round, context.attempt) != (cls.round, 0):
+            return upload
+        other = deal(context, **place)
+        return replace(upload, ciphertext=other.ciphertext, ciphertext_root=other.ciphertext_root)
 
 
 class WrongResult(Liar):
@@ -70,11 +117,24 @@ def posted(honest: Outcome, **lies: Any) -> Outcome:
     return replace(honest, opened=opened, model=model, digest=model_digest(model))
 
 
-LIARS: dict[str, type[Liar]] = {"wrong-sum": WrongSum, "wrong-result": WrongResult, "wrong-key-sum": WrongKeySum}
+LIARS: dict[str, type[Liar]] = {
+    "wrong-sum": WrongSum,
+    "hidden-sum": HiddenSum,
+    "silent-sum": SilentSum,
+    "spoiler": Spoiler,
+    "wrong-result": WrongResult,
+    "wrong-key-sum": WrongKeySum,
+    "wrong-model": WrongModel,
+}
 
 if __name__ == "__main__":
     liar, round, *arguments = sys.argv[1:]
     LIARS[liar].round = int(round)
     node.Decoder = LIARS[liar]  # type: ignore[misc]
+    ipfs.IpfsStore = Keeping  # type: ignore[misc]
+    if LIARS[liar] is Spoiler:
+        trainer.deal = Spoiler.deal  # type: ignore[assignment]
+    if LIARS[liar] is SilentSum:
+        Respondent.act = lambda self, state, now: False  # type: ignore[method-assign]
     sys.argv = ["fedchain", *arguments]
     main()

@@ -148,6 +148,7 @@ class Peer:
             engine="numpy",
             challenge=True,
             deposits=DEPOSITS,
+            outbox=None,
             log=structlog.wrap_logger(structlog.ReturnLogger()),
         )
         self.holdings = Holdings(self.context)

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from ..errors import Fault, FedchainError
-from . import audit, charter, compare, demo, devnet, model, new, operate, peer, votes
+from . import audit, charter, compare, demo, devnet, model, new, operate, peer, relay, votes
 
 app = typer.Typer(
     name="fedchain",
@@ -29,6 +29,7 @@ app.command()(charter.charter)
 app.command()(demo.demo)
 app.command()(new.new)
 app.command()(compare.compare)
+app.command()(relay.relay)
 app.command(cls=audit.AuditCommand)(audit.audit)
 
 

@@ -65,6 +65,14 @@ def run(
     threads: Annotated[
         int, typer.Option(min=1, help="CPU threads to train with; one gives the same bits every time.")
     ] = 1,
+    relay: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            show_default=False,
+            help="A folder shared with `fedchain relay`, which sends signed statements of all in one transaction.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the log to the work folder only.")] = False,
 ) -> None:
     """Work for a federation until its run is finished: train, encrypt, vouch, sum, open, close.
@@ -78,14 +86,18 @@ def run(
     from ..chain.deployment import verify
     from ..chain.keys import KeyRing, load_identity
     from ..chain.sender import Sender
+    from ..chain.signing import sign_statement
     from ..errors import UsageError
     from ..learn import Machine
     from ..peer.journal import Journal
     from ..peer.log import peer_log
+    from ..peer.outbox import Outbox
     from ..peer.start import check_key, may_enrol, run_peer, stand
     from ..peer.start import enrol as enrol_member
     from ..protocol.events import BondWithdrawn
     from ..protocol.phase import start_of_run
+    from ..protocol.signature import Signature
+    from ..protocol.statements import Statement
     from ..store.ipfs import IpfsStore
     from .options import open_reader, read_password
 
@@ -121,6 +133,10 @@ def run(
         )
         log = log.bind(member=int(standing.me))
         log.info("peer started", address=identity.address, samples=standing.samples, contract=reader.contract)
+
+        def sign(said: Statement) -> Signature:
+            return sign_statement(identity.account_private, reader.chain_id, reader.contract, said)
+
         now = reader.now()
         joins = may_enrol(state, standing.me, now)
         if joins and (enrol or start_of_run(state, now) is not None):
@@ -146,6 +162,7 @@ def run(
             deposits=deposits,
             stay=stay,
             machine=Machine(device=device, threads=threads, mixed_precision=mixed_precision),
+            outbox=None if relay is None else Outbox(relay, standing.me, sign),
             poll_s=poll_s,
         )
         log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())

@@ -18,10 +18,12 @@ from ..protocol.ids import Address, Cid, Digest, Index
 from ..protocol.model import model_digest
 from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
+from ..protocol.statements import Statement
 from ..protocol.update_format import fetched_model_bound, model_size_of
 from .journal import Journal
 from .kept import KeptState
 from .meter import Meter
+from .outbox import Outbox
 
 if TYPE_CHECKING:
     from ..learn import LocalData, Machine, Task
@@ -36,7 +38,8 @@ class PeerContext:
 
     `seed` drives training and rounding, and nothing secret. `folder` holds the journal, fetched objects and models.
     `challenge`: whether it takes wrong statements to the contract, or leaves that to others; `deposits`: for how many
-    demanded pages at most its deposits may be out, or gone. `machine`: how it computes; None is one thread of the CPU.
+    demanded pages at most its deposits may be out, or gone; `outbox`: where it hands statements to a relayer, if any.
+    `machine`: how it computes; None is one thread of the CPU.
     """
 
     me: Index
@@ -56,6 +59,7 @@ class PeerContext:
     engine: Literal["numpy", "tenseal"]
     challenge: bool
     deposits: int
+    outbox: Outbox | None
     log: structlog.stdlib.BoundLogger
     machine: Machine | None = None
 
@@ -95,6 +99,13 @@ class PeerContext:
         """
         key = f"{name}/{attempt.round}/{attempt.attempt}/{GROUP}" + (f"/{fallen}" if fallen else "")
         return key if basis is None else f"{key}/{basis.hex()}"
+
+    def is_relayed(self, said: Statement, now: int, *, since: int, window_s: int) -> bool:
+        """Whether a statement is left to a relayer: it was handed over, and its window has a third left to wait for."""
+        if self.outbox is None or now >= since + 2 * window_s // 3:
+            return False
+        self.outbox.lay(said)
+        return True
 
     def model(self, digest: Digest, cid: Cid) -> bytes:
         """A global model by the digest that the chain holds: from disk, or fetched, verified and kept.

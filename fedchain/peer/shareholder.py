@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from ..crypto import make_opening
 from ..protocol.actions import PostReceipt, PublishOpening
+from ..protocol.cid import cid_of
 from ..protocol.ids import Bitmap, members_of
 from ..protocol.participants import check_participants
 from ..protocol.phase import Phase, live_attempt, phase_of, training_end
 from ..protocol.state import Attempt, FederationState
+from ..protocol.statements import OpeningStatement, ReceiptStatement
 from .context import GROUP, PeerContext
 from .crash import crash_point
 from .holdings import Holdings
@@ -28,6 +30,7 @@ class Shareholder:
         self._context = context
         self._holdings = holdings
         self._refused: set[tuple[int, int]] = set()
+        self._stored: set[OpeningStatement] = set()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -41,7 +44,7 @@ class Shareholder:
             case Phase.RECEIPTS if self._context.me not in attempt.receipts:
                 return self._receipt(state, attempt, now)
             case Phase.OPENING | Phase.CLOSING if self._context.me not in attempt.openings:
-                return self._open(state, attempt)
+                return self._open(state, attempt, now)
             case _:
                 return False
 
@@ -49,16 +52,19 @@ class Shareholder:
         """Post which updates are whole; wait up to half the window for objects that have not arrived."""
         context, round = self._context, attempt.round
         whole = context.journal.receipt(round, attempt.attempt)
+        ended = training_end(state, attempt, now)
+        assert ended is not None
         if whole is None:
             with context.meter.step("receipt"):
                 self._holdings.examine(state, attempt)
-            ended = training_end(state, attempt, now)
-            assert ended is not None
             if not self._holdings.complete(attempt) and now < ended + context.terms.receipt_window_s // 2:
                 return False
             whole = self._holdings.whole(attempt)
             crash_point("before-receipt", round)
             context.journal.promise_receipt(round, attempt.attempt, whole)
+        said = ReceiptStatement(round, attempt.attempt, whole)
+        if context.is_relayed(said, now, since=ended, window_s=state.terms.receipt_window_s):
+            return False
         with context.meter.step("receipt"):
             context.sender.submit(
                 f"receipt/{round}/{attempt.attempt}", PostReceipt(round=round, attempt=attempt.attempt, whole=whole)
@@ -67,7 +73,7 @@ class Shareholder:
         crash_point("after-receipt", round)
         return True
 
-    def _open(self, state: FederationState, attempt: Attempt) -> bool:
+    def _open(self, state: FederationState, attempt: Attempt, now: int) -> bool:
         """Publish the sum of this member's shares over the locked set: no aggregate is looked at, or needed.
 
         The set is held to the contract's own rules first: an endpoint that shows a set which the contract would have
@@ -100,7 +106,13 @@ class Shareholder:
                     context.log.error("opening refused", round=attempt.round, reason=str(refusal))
                 return False
             opening = make_opening(shares)
-            cid = context.store.put(opening.encode())
+            cid = cid_of(opening.encode())
+            said = OpeningStatement(*where, locked.participants, opening.root(), cid)
+            if said not in self._stored:
+                context.store.put(opening.encode())
+                self._stored.add(said)
+            if context.is_relayed(said, now, since=locked.at, window_s=state.terms.aggregate_window_s):
+                return False
             context.sender.submit(
                 context.duty("opening", attempt, len(attempt.refuted_results)),
                 PublishOpening(round=attempt.round, attempt=attempt.attempt, group=GROUP, root=opening.root(), cid=cid),

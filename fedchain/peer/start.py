@@ -29,6 +29,7 @@ from .crash import crash_point
 from .journal import Journal
 from .meter import Meter
 from .node import Node
+from .outbox import Outbox
 
 DEPOSITS = 40
 """How many deposits a peer risks on demands, unless it is told otherwise: enough for the costliest lie, an S of which
@@ -136,6 +137,7 @@ def run_peer(
     deposits: int = DEPOSITS,
     stay: bool = True,
     machine: Machine | None = None,
+    outbox: Outbox | None = None,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
 ) -> FederationState:
@@ -158,6 +160,7 @@ def run_peer(
         engine=engine,
         challenge=challenge,
         deposits=deposits,
+        outbox=outbox,
         log=log,
         machine=machine,
     )

@@ -20,6 +20,7 @@ from ..protocol.ids import Digest
 from ..protocol.phase import Phase, live_attempt, phase_of
 from ..protocol.privacy import is_affordable
 from ..protocol.state import Attempt, FederationState
+from ..protocol.statements import UpdateStatement
 from ..protocol.update_format import join_values
 from .context import PeerContext
 from .contribution import contribution_to, rounded
@@ -48,9 +49,14 @@ class Trainer:
             return True
         if self._context.me in attempt.commits:
             return False
-        dealt = self._context.journal.dealt(attempt.round, attempt.attempt)
+        place = attempt.round, attempt.attempt
+        dealt = self._context.journal.dealt(*place)
         if dealt is None:
             dealt = self._deal(state, attempt, now)
+        said = UpdateStatement(*place, dealt.commitment, dealt.ciphertext_cid, dealt.shares_cid)
+        window_s = state.terms.training_window_s
+        if self._context.is_relayed(said, now, since=attempt.started_at, window_s=window_s):
+            return False
         self._commit(attempt, dealt)
         return True
 

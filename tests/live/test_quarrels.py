@@ -17,6 +17,8 @@ from fedchain.chain.keys import new_identity
 from fedchain.cli.local import LocalFederation
 from fedchain.devnet.network import Devnet
 from fedchain.devnet.processes import die_with_parent
+from fedchain.ports import Logged
+from fedchain.protocol.events import MemberSlashed, MotionVoted, PageShown
 from fedchain.protocol.ids import Digest, members_of
 from fedchain.protocol.phase import Phase, phase_of
 from fedchain.protocol.state import FederationState
@@ -128,6 +130,64 @@ def test_a_lying_closer_is_slashed_by_a_peer_and_the_model_rolled_back(
     report = audited(local, devnet)
     assert report.faults == ()
     assert [(r.what, r.offender, r.slash and r.slash.rule) for r in report.refutations] == [("result", LIAR, 3)]
+
+
+def test_a_wrong_model_beside_a_right_result_is_refused_by_vote_and_its_whole_bond_burnt(
+    devnet: Devnet, found: Callable[..., LocalFederation], honest_model: Digest
+) -> None:
+    local = found("wrong-model", {LIAR: "wrong-model"})
+    state = ended(local, devnet, slashed=1)
+    closed = state.closed[ROUNDS]
+    assert [refuted.index for refuted in closed.refuted_results] == [LIAR]
+    assert closed.result is not None and closed.result.index != LIAR
+    assert state.model_digest == honest_model
+    (slash,) = [e.event for e in refreshed(local, devnet) if isinstance(e.event, MemberSlashed)]
+    assert (slash.index, slash.rule, slash.burnt_wei, slash.reward_wei) == (LIAR, 7, state.terms.bond_wei, 0)
+
+
+@pytest.mark.parametrize(("liar", "rule"), [("hidden-sum", 1), ("silent-sum", 6)])
+def test_a_wrong_sum_that_is_kept_back_is_brought_down_by_demands(
+    devnet: Devnet, found: Callable[..., LocalFederation], honest_model: Digest, liar: str, rule: int
+) -> None:
+    """Either its author shows the pages that lead to the wrong leaf (R1), or it falls for its silence."""
+    local = found(liar, {LIAR: liar}, "--stay")
+    state = ended(local, devnet, slashed=1)
+    closed = state.closed[ROUNDS]
+    assert [refuted.index for refuted in closed.refuted_sums] == [LIAR]
+    assert closed.result is not None and closed.result.at < closed.sum_fell_at, "nothing waited for the demands"
+    assert state.model_digest == honest_model
+    events = [entry.event for entry in refreshed(local, devnet)]
+    (slash,) = [event for event in events if isinstance(event, MemberSlashed)]
+    assert (slash.index, slash.rule) == (LIAR, rule)
+    assert slash.challenger in local.members
+    shown = [event for event in events if isinstance(event, PageShown)]
+    assert len(shown) == (len(state.demands) if rule == 1 else 0)
+    assert all(event.account == local.members[LIAR] for event in shown), "only its author has it"
+    assert audited(local, devnet).faults == ()
+
+
+def test_a_spoiled_round_is_given_up_by_vote_and_closes_at_the_next_attempt(
+    devnet: Devnet, found: Callable[..., LocalFederation]
+) -> None:
+    local = found("spoiler", {LIAR: "spoiler"})
+    state = ended(local, devnet, slashed=0)
+    closed = state.closed[ROUNDS]
+    assert closed.attempt == 1
+    (given_up,) = state.abandoned[closed.base_digest]
+    assert closed.aggregate is not None and closed.aggregate.participants == given_up == 0b11111
+    events = [entry.event for entry in refreshed(local, devnet)]
+    voters = [event.index for event in events if isinstance(event, MotionVoted)]
+    assert len(voters) == len(set(voters)) >= closed.threshold, "nobody votes twice"
+    (spoiled,) = state.voided
+    assert spoiled.opened & closed.opened, "who opened the one set opened the other, dealt anew"
+    local.wait_for_peers(30)
+    assert [peer.exit_code for peer in local.peers] == [0] * MEMBERS, [p.last_words() for p in local.peers]
+
+
+def refreshed(local: LocalFederation, devnet: Devnet) -> tuple[Logged, ...]:
+    reader = local.reader(devnet)
+    reader.refresh()
+    return reader.log()
 
 
 class Watchtower:

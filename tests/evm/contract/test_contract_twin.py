@@ -21,15 +21,22 @@ from fedchain.protocol.phase import Phase, are_too_few
 STEPS = 120
 WINDOWS = {"enrolWindow": 40, "trainingWindow": 60, "receiptWindow": 30, "aggregateWindow": 20, "challengeWindow": 50}
 LONG = 10**9
+QUARRELS = {"members": 7, "threshold": 4, "rounds": 3, "quarrelsome": 0.3, "hasty": 0.03, "steps": 250}
+POLITICS = {"members": 5, "threshold": 3, "rounds": 9, "political": 0.5, "hasty": 0.05, "steps": 250}
+GIVING_UP = POLITICS | {"assembly": {"demanding": 0.1, "motions": "abandon admit remove"}}
+REFUSING = POLITICS | {"rounds": 4, "hasty": 0.03, "assembly": {"motions": "admit refuse remove refuse"}}
 HISTORIES: tuple[dict[str, Any], ...] = (
     {"seed": 1, "members": 3, "threshold": 2, "rounds": 1},
     {"seed": 2, "members": 4, "threshold": 3, "rounds": 2, "hesitant": 0.9},
+    {"seed": 3, "members": 5, "threshold": 3, "rounds": 9, "stopping": 0.3},
     {"seed": 4, "members": 6, "threshold": 4, "rounds": 9, "hesitant": 0.9},
     {"seed": 8, "members": 5, "threshold": 4, "rounds": 9, "closeWindow": 300},
-    {"seed": 43, "members": 7, "threshold": 4, "rounds": 3, "quarrelsome": 0.3, "hasty": 0.03, "steps": 300},
-    {"seed": 33, "members": 9, "threshold": 5, "rounds": 3, "quarrelsome": 0.3, "hasty": 0.03, "steps": 300},
-    {"seed": 5, "members": 4, "threshold": 3, "rounds": 9, "political": 0.5, "hasty": 0.06, "steps": 300},
-    {"seed": 6, "members": 5, "threshold": 3, "rounds": 9, "political": 0.5, "hasty": 0.06, "steps": 300},
+    {"seed": 12, **QUARRELS},
+    {"seed": 13, **QUARRELS},
+    {"seed": 15, **GIVING_UP},
+    {"seed": 16, **GIVING_UP},
+    {"seed": 22, **REFUSING},
+    {"seed": 25, **REFUSING},
 )
 
 
