@@ -119,6 +119,8 @@ def plan_of(charter: Charter) -> Plan | None:
     if privacy.mode == "none":
         return None
     founders, threshold = len(charter.federation.members), charter.threshold
+    if founders < 3:
+        raise UsageError("the noise is shared out among the members: the charter must name them (federation.members)")
     colluders = threshold - 1 if privacy.colluders is None else privacy.colluders
     least = max(3, threshold + 1)
     if colluders > threshold - 1:
