@@ -174,6 +174,7 @@ def test_the_multiplier_is_the_least_hundredth_with_which_the_rounds_fit() -> No
         ({"colluders": 3}, "3 colluders read every update"),
         ({"dropouts": 2}, "at most 1 can be missing"),
         ({"epsilon": 1e-6}, "allow a larger privacy.epsilon"),
+        ({"noise_multiplier": 0.5, "epsilon": 2.0}, "one round may cost more than epsilon = 2"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_in_words(changes: dict[str, Any], reason: str) -> None:
