@@ -6,8 +6,6 @@ from the chain, as anyone may.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -16,7 +14,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
@@ -27,6 +24,7 @@ from ..chain.reader import Reader
 from ..devnet.network import Devnet
 from ..devnet.processes import die_with_parent
 from ..errors import UsageError
+from ..lab.run import Meter, read_meter
 from ..learn import Task, first_model, load_task, read_start
 from ..protocol.charter import Charter, read_charter
 from ..protocol.ids import Address
@@ -224,18 +222,9 @@ class LocalFederation:
         for peer in self.peers:
             peer.stop()
 
-    def meters(self) -> list[list[dict[str, Any]]]:
+    def meters(self) -> list[Meter]:
         """What each peer metered, one entry a round (`fedchain.peer.meter`)."""
-        return [_entries(path) for peer in self.peers if (path := peer.folder / "rounds.jsonl").exists()]
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """The lines of a meter; one that kill -9 cut short is left out."""
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            entries.append(json.loads(line))
-    return entries
+        return [read_meter(path) for peer in self.peers if (path := peer.folder / "rounds.jsonl").exists()]
 
 
 def _key_file(workdir: Path, index: int) -> Path:

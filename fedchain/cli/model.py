@@ -61,6 +61,10 @@ RecomputeOption = Annotated[
 TaskArgument = Annotated[
     Path, typer.Argument(help="Your task file, or the federation's folder; it must be the one that was agreed on.")
 ]
+KeptOption = Annotated[
+    Path | None,
+    typer.Option(help="Where the charter keeps tensors local: what your peer kept of its own.", dir_okay=False),
+]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for an object.")]
 LOCAL_IPFS = "http://127.0.0.1:5001"
 
@@ -112,6 +116,7 @@ def predict(
     ] = None,
     round: RoundOption = None,
     model_file: FileOption = None,
+    kept_file: KeptOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
     deployment: DeploymentOption = None,
@@ -132,7 +137,7 @@ def predict(
     - `fedchain model predict task.py patients.csv --target malignant --out said.csv --rpc URL --contract ADDRESS`
     - `fedchain model predict task.py rows.npz --model model.safetensors --from audit.zip`
     """
-    from ..learn.predicting import inputs_of, judge
+    from ..learn.predicting import inputs_of, judge, whole_model
     from ..learn.predicting import predict as run
     from ..learn.tables import csv_text, npz_bytes, read_table, without
     from ..protocol.outer import model_part
@@ -142,12 +147,13 @@ def predict(
     chosen = without(table, [*(ignore or []), *truth])
     sources = _Sources(rpc, contract, deployment, ipfs, bundle, confirmations, timeout_s)
     with sources.open() as federation:
-        agreed = federation.task(task)
-        content = federation.model(round, model_file, recompute)
-    inputs, alone = inputs_of(agreed, chosen), model_part(content)
-    columns = run(agreed, alone, inputs)
+        agreed, local_tensors = federation.task(task)
+        content = model_part(federation.model(round, model_file, recompute))
+    whole = whole_model(agreed, content, local_tensors, _read(kept_file) if kept_file else None)
+    inputs = inputs_of(agreed, chosen)
+    columns = run(agreed, whole, inputs)
     if target is not None:
-        metrics = judge(agreed, alone, inputs, table[target])
+        metrics = judge(agreed, whole, inputs, table[target])
         _say("metrics     " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     if out is None:
         sys.stdout.write(csv_text(columns))
@@ -173,6 +179,7 @@ def export(
     ] = None,
     round: RoundOption = None,
     model_file: FileOption = None,
+    kept_file: KeptOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
     deployment: DeploymentOption = None,
@@ -193,7 +200,7 @@ def export(
     - `fedchain model export peers/hospitals --out tumours.onnx --rpc URL --contract ADDRESS`
     - `fedchain model export task.py --like rows.csv --out model.pt --rpc URL --contract ADDRESS`
     """
-    from ..learn.predicting import inputs_of, sample_inputs, to_onnx, to_torchscript
+    from ..learn.predicting import inputs_of, sample_inputs, to_onnx, to_torchscript, whole_model
     from ..learn.tables import read_table, without
     from ..protocol.outer import model_part
 
@@ -202,10 +209,10 @@ def export(
         raise UsageError(f"--out {out}: end the name in .safetensors, .pt (TorchScript) or .onnx")
     sources = _Sources(rpc, contract, deployment, ipfs, bundle, confirmations, timeout_s)
     with sources.open() as federation:
-        agreed = federation.task(task)
+        agreed, local_tensors = federation.task(task)
         content = federation.model(round, model_file, recompute)
         origin = federation.origin(content)
-    content = model_part(content)
+    content = whole_model(agreed, model_part(content), local_tensors, _read(kept_file) if kept_file else None)
     exporter = forms[out.suffix]
     if exporter is not None:
         inputs = sample_inputs(agreed) if like is None else inputs_of(agreed, without(read_table(like), ignore or []))
@@ -247,8 +254,8 @@ class _Federation:
             _say(f"mind        its round can be challenged for another {left} s of chain time, and the model with it")
         return content
 
-    def task(self, path: Path) -> Task:
-        """The user's own task file, if the charter that the contract binds binds it."""
+    def task(self, path: Path) -> tuple[Task, tuple[str, ...]]:
+        """The user's own task file, if the charter that the contract binds binds it; and which tensors stay local."""
         from ..audit.models import fetch_object
         from ..learn import load_task
         from ..protocol.charter import MAX_CHARTER_BYTES, parse_charter, read_charter
@@ -261,11 +268,12 @@ class _Federation:
                     f"{path} has the charter {charter.digest().hex()}, the contract holds {terms.charter_digest.hex()};"
                     " name the task file alone, or get the folder that the members agreed on"
                 )
-            return load_task(path / charter.federation.task, charter.task_sha256)
+            return load_task(path / charter.federation.task, charter.task_sha256), charter.algorithm.local_tensors
         content = fetch_object(self._store, terms.charter_cid, MAX_CHARTER_BYTES)
         if hashlib.sha256(content).digest() != terms.charter_digest:
             raise CharterMismatch("the stored charter is not the one whose digest the contract holds; do not use it")
-        return load_task(path, parse_charter(content).task_sha256)
+        charter = parse_charter(content)
+        return load_task(path, charter.task_sha256), charter.algorithm.local_tensors
 
     def origin(self, content: bytes) -> dict[str, Any]:
         """Where a verified model comes from, for an exported file's metadata."""

@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from ..errors import UsageError
+from ..protocol.model import assemble, layout_from
 from .loading import task_code
 from .tables import Table
 from .task import Examples, Task
@@ -31,6 +32,24 @@ _TOLERANCE = 1e-4
 """How far an exported model's outputs may be from the model's own, relative to 1 and to their size."""
 
 ONNX_OPSET = 18
+
+
+def whole_model(task: Task, model: bytes, local_tensors: Sequence[str], kept: bytes | None) -> bytes:
+    """A stored model with all of the task's float tensors: the shared ones, and those that a member kept to itself.
+
+    Without local tensors, the model as it is. Raises UsageError where they are needed and not given.
+    """
+    if not local_tensors:
+        return model
+    if kept is None:
+        raise UsageError(
+            f"members keep {', '.join(local_tensors)} to themselves in this federation, so its model is not whole: give"
+            " --kept FILE, the newest in the folder `kept` of your peer's work folder"
+        )
+    module, _ = loaded(task, model, local_tensors=local_tensors, kept=kept)
+    floats = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    layout = layout_from({name: tuple(tensor.shape) for name, tensor in floats.items()})
+    return assemble(layout, np.concatenate([floats[name].float().numpy().reshape(-1) for name in layout.names]))
 
 
 def inputs_of(task: Task, table: Table) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..crypto import sample_skellam
 from ..learn import Machine, private_gradient, train_locally
-from ..protocol.arithmetic import counted_weights, quantise
+from ..protocol.arithmetic import clipped_fraction, counted_weights, quantise
 from ..protocol.model import Vector
 from ..protocol.outer import update_size_of
 from ..protocol.private_values import bounded_units, cut_fraction, noise_in, noisy_values
@@ -23,6 +23,9 @@ from ..protocol.state import Attempt, FederationState
 from ..protocol.update_format import UpdateFormat, update_format
 from .context import PeerContext
 from .crash import crash_point
+
+HARMLESS_CUT = 0.005
+"""Which part of an update's values may lie beyond ±clip_value before the trainer says so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,16 +91,17 @@ def _trained(
     if result.kept is not None:
         context.kept.write(attempt.round, attempt.attempt, result.kept)
     crash_point("after-training", attempt.round)
-    weights = counted_weights(attempt, context.charter.update)
+    weights, rotation = counted_weights(attempt, context.charter.update), context.round_context(attempt).rotation_seed
+    weight, largest = weights[context.me], max(weights.values())
     with context.meter.step("encrypt"):
-        values = values_of(
-            result.update,
-            weights[context.me],
-            max(weights.values()),
-            form,
-            context.round_context(attempt).rotation_seed,
-            seed_for("rounding", context.seed, **place),
-        )
+        if form.noise is None:
+            cut = clipped_fraction(result.update, weight=weight, max_weight=largest, form=form, rotation=rotation)
+            if cut > HARMLESS_CUT:
+                # The charter is fixed for this run; the next one may have a better.
+                context.log.warning(
+                    "update cut: update.clip_value is too small", round=attempt.round, part=rounded(cut)
+                )
+        values = values_of(result.update, weight, largest, form, rotation, seed_for("rounding", context.seed, **place))
     return Contribution(values, form, trained_at)
 
 

@@ -20,7 +20,7 @@ from ..protocol.model import model_digest
 from ..protocol.outer import following_model, update_size_of
 from ..protocol.rotation import rotation_seed
 from ..protocol.seeds import seed_for
-from ..protocol.update_format import join_values, split_sums, update_format
+from ..protocol.update_format import check_members, join_values, split_sums, update_format
 from .contribution import values_of, with_own_noise
 
 
@@ -49,7 +49,9 @@ def simulate(
 
     `speeds` are each member's steps in a second of pretended time, for charters with adaptive local steps and a
     `budget_s`; without it nobody's budget ends. `base` is the first model, the charter's own by default.
+    Raises UsageError for more members than the charter's sums have room for.
     """
+    check_members(charter, members)
     seed = charter.run.seed
     present = [i for i in range(members) if i not in absent]
     datas = [local_data_of(task, i, members, seed) for i in range(members)]

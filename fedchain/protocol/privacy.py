@@ -112,13 +112,15 @@ class PrivacyAccount:
 def plan_of(charter: Charter) -> Plan | None:
     """The noise that this charter asks for; None where it asks for none.
 
-    Raises UsageError where the federation cannot have it: too few honest members, or a budget that no noise up to a
-    thousand times the sensitivity keeps to.
+    Raises UsageError where the federation cannot have it: too few honest members, a budget that no noise up to a
+    thousand times the sensitivity keeps to, or noise with which not even one round does.
     """
     privacy = charter.privacy
     if privacy.mode == "none":
         return None
     founders, threshold = len(charter.federation.members), charter.threshold
+    if founders < 3:
+        raise UsageError("the noise is shared out among the members: the charter must name them (federation.members)")
     colluders = threshold - 1 if privacy.colluders is None else privacy.colluders
     least = max(3, threshold + 1)
     if colluders > threshold - 1:
@@ -303,6 +305,11 @@ def _plan(
         return Plan(given, rate, epsilon, delta, founders, shares, colluders, least)
 
     if multiplier:
+        if not rounds_left(planned(0), _nothing()):
+            raise UsageError(
+                f"with privacy.noise_multiplier = {multiplier:g} one round may cost more than epsilon = {epsilon:g};"
+                " take more noise, or 0 to have it worked out"
+            )
         return planned(0)
     low, high = 0, LARGEST_MULTIPLIER * STEPS_PER_MULTIPLIER
     if rounds_left(planned(high), _nothing()) < rounds:

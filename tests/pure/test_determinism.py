@@ -27,6 +27,7 @@ from fedchain.crypto import (
 )
 from fedchain.lab.run import federate
 from fedchain.learn import LocalData, Task, first_model, local_data_of, train_locally
+from fedchain.peer.journal import Journal
 from fedchain.peer.simulation import simulate
 from fedchain.protocol.arithmetic import average, quantise, weight_of
 from fedchain.protocol.charter import Charter
@@ -167,6 +168,20 @@ def test_the_real_peers_come_to_the_model_that_the_simulation_gives(name: str) -
     assert run.models == (first_model(Clouds(), charter), *(done.model for done in plain))
     for member, kept in enumerate(run.kept):
         assert kept == (None, *(done.kept[member] for done in plain)), member
+
+
+def test_what_a_member_keeps_is_on_disk_before_its_upload_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, bool]] = []
+    promise = Journal.promise_upload
+
+    def watched(self: Journal, round: int, attempt: int, dealt: Any) -> None:
+        kept = self._path.parent / "kept" / f"round-{round:06d}-{attempt:06d}.safetensors"
+        seen.append((round, kept.exists()))
+        promise(self, round, attempt, dealt)
+
+    monkeypatch.setattr(Journal, "promise_upload", watched)
+    federate(CHARTERS["scaffold, fedadam"], Clouds(), engine="numpy")
+    assert sorted(seen) == [(1, True)] * MEMBERS + [(2, True)] * MEMBERS
 
 
 def test_another_seed_or_algorithm_gives_another_model() -> None:

@@ -58,7 +58,10 @@ def test_every_link_within_the_repository_leads_somewhere(document: Path) -> Non
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_file_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    there = [f"/{name_of(path)}" for path in [*sources(), *DOCUMENTS, *(ROOT / "docs").glob("*.py")]]
+    there = [
+        f"/{name_of(path)}"
+        for path in [*sources(), *DOCUMENTS, *(ROOT / "docs").glob("*.py"), *(ROOT / "bench").glob("*.py")]
+    ]
     for file in re.findall(r"`([\w./-]+\.(?:py|sol|md))`", text):
         assert any(path.endswith(f"/{file}") for path in there) or file == "task.py", f"{name_of(document)}: {file}"
 

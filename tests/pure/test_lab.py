@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from fedchain.errors import FedchainError, ObjectCorrupt, ObjectMissing, TransactionFailed, UsageError
 from fedchain.lab.leakage import membership_auc
 from fedchain.lab.memory import MemoryChain, MemoryStore, Seat, Stopped, Turns
-from fedchain.lab.run import Run, federate, with_invented_members
+from fedchain.lab.run import Run, federate, read_meter, with_invented_members
 from fedchain.learn import LocalData, Task
 from fedchain.peer.simulation import simulate
 from fedchain.protocol.actions import CommitAggregate, Enrol, VoteToStop
@@ -273,3 +273,8 @@ def test_a_model_that_learned_rows_by_heart_gives_them_away() -> None:
         optimizer.step()
     assert abs(fresh - 0.5) < 0.15
     assert membership_auc(task, model, [seen], [unseen]) > 0.7
+
+
+def test_a_meters_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "rounds.jsonl").write_text('{"round": 1}\n{"round": 2}\n{"rou', encoding="utf-8")
+    assert [entry["round"] for entry in read_meter(tmp_path / "rounds.jsonl")] == [1, 2]

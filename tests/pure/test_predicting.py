@@ -15,9 +15,19 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from fedchain.errors import CharterMismatch, UsageError
-from fedchain.learn import LocalData, Task, evaluate, genesis
-from fedchain.learn.predicting import inputs_of, judge, predict, sample_inputs, to_onnx, to_torchscript
+from fedchain.learn import LocalData, Task, evaluate, genesis, train_locally
+from fedchain.learn.predicting import (
+    inputs_of,
+    judge,
+    predict,
+    sample_inputs,
+    to_onnx,
+    to_torchscript,
+    whole_model,
+)
 from fedchain.learn.tables import csv_text, npz_bytes, read_table, without
+from fedchain.protocol.charter import Algorithm
+from fedchain.protocol.model import layout_of
 
 ORIGIN = {"round": 3, "model_digest": "ab" * 32}
 
@@ -243,3 +253,18 @@ def test_a_model_that_a_trace_cannot_hold_is_not_exported() -> None:
     task = Odd()
     with pytest.raises(UsageError, match="computes something else than the model, for 1 rows"):
         to_torchscript(task, genesis(task, 1), torch.randn(4, 3), ORIGIN)
+
+
+def test_a_model_that_lacks_what_members_keep_is_made_whole_or_refused() -> None:
+    task, patterns = Irises(), ("3.*",)
+    shared, whole = genesis(task, 1, patterns), genesis(task, 2)
+    algorithm = Algorithm(local_tensors=patterns, local_epochs=1)
+    result = train_locally(task, shared, algorithm, task.local_data(0, 3, 1), 5)
+    assert result.kept is not None
+    made = whole_model(task, shared, patterns, result.kept)
+    assert layout_of(made) == layout_of(whole)
+    expected = evaluate(task, shared, task.test_data(), local_tensors=patterns, kept=result.kept)
+    assert judge(task, made, *(t if i == 0 else t.numpy() for i, t in enumerate(task.test_data().tensors))) == expected
+    assert whole_model(task, whole, (), None) == whole
+    with pytest.raises(UsageError, match=r"members keep 3\.\* to themselves .* give --kept FILE"):
+        whole_model(task, shared, patterns, None)

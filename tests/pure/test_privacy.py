@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from fedchain.protocol.privacy import (
     is_affordable,
     plan_of,
     released,
+    remarks_on,
     rounds_left,
     sampled_rdp,
     skellam_rdp,
@@ -172,11 +174,27 @@ def test_the_multiplier_is_the_least_hundredth_with_which_the_rounds_fit() -> No
         ({"colluders": 3}, "3 colluders read every update"),
         ({"dropouts": 2}, "at most 1 can be missing"),
         ({"epsilon": 1e-6}, "allow a larger privacy.epsilon"),
+        ({"noise_multiplier": 0.5, "epsilon": 2.0}, "one round may cost more than epsilon = 2"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_in_words(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         plan_of(charter(**changes))
+
+
+def test_noise_is_shared_out_among_members_who_are_named() -> None:
+    with pytest.raises(UsageError, match="must name them"):
+        plan_of(charter(members=0))
+
+
+def test_members_are_told_before_they_agree() -> None:
+    """A mode of no use, and a budget that does not last; nothing where there is nothing to say."""
+    assert remarks_on(charter(members=5)) == ()
+    (useless,) = remarks_on(charter(mode="clients", members=10))
+    assert "useless" in useless and 'privacy.mode = "records"' in useless
+    assert remarks_on(charter(mode="clients", members=60)) == ()
+    (short,) = remarks_on(charter(rounds=500, noise_multiplier=1.0, sampling_rate=0.1))
+    assert re.match(r"the budget lasts for \d+ of 500 rounds", short)
 
 
 def test_without_a_mode_there_is_no_plan_and_no_account(stage: Any) -> None:

@@ -232,3 +232,10 @@ def test_the_average_is_unbiased_whatever_the_format(bits: int | str, rotate: bo
     # Five standard errors of the mean of draws·members coins, each at most half a step wide.
     bound = 5 * agreed.step / 2 / np.sqrt(draws * members)
     assert np.abs(total / draws - updates.mean(axis=0)).max() <= bound + 1e-12
+
+
+def test_a_simulation_of_more_members_than_sums_have_room_for_is_refused() -> None:
+    from fedchain.peer.simulation import simulate
+
+    with pytest.raises(UsageError, match="room for 16 members"):
+        next(simulate(charter(), None, members=17))  # type: ignore[arg-type]
