@@ -27,9 +27,10 @@ from fedchain.protocol.events import (
 )
 from fedchain.protocol.evidence import NO_ROOT, ChallengeAggregate, ChallengeKeySum, ChallengeResult
 from fedchain.protocol.ids import Digest, Index, Root, bitmap_of, members_of
-from fedchain.protocol.merkle import levels_of
+from fedchain.protocol.merkle import depth_of, levels_of
 from fedchain.protocol.pages import Kind, show
 from fedchain.protocol.phase import finished_at
+from fedchain.protocol.scheme import leaves_of
 from fedchain.protocol.state import FederationState
 from fedchain.protocol.transition import apply
 
@@ -113,7 +114,7 @@ def demanded(court: Court) -> list[tuple[Kind, int, int]]:
 
 def lying_sum(stage: Any) -> tuple[FederationState, str]:
     right = stage.world.state.closed[1].aggregate
-    total = Aggregate.parse(stage.world.store[right.cid], 5_000)
+    total = Aggregate.parse(stage.world.store[right.cid], stage.closing.terms.model_size)
     residues = total.residues.copy()
     residues[0, 130] += np.uint64(1)
     wrong = replace(total, residues=residues)
@@ -145,7 +146,8 @@ def test_a_wrong_sum_that_is_kept_back_is_shown_page_by_page_and_refuted(stage: 
             court.take(author)
         court.now += 1
     (challenge,) = challenges
-    assert demanded(court) == [(Kind.AGGREGATE, 6, 0), (Kind.AGGREGATE, 0, 2)]
+    depth = depth_of(leaves_of(state.terms.model_size))
+    assert demanded(court) == [(Kind.AGGREGATE, depth, 0), (Kind.AGGREGATE, 0, 2)]
     assert isinstance(challenge, ChallengeAggregate) and challenge.leaf == 2
     assert court.upheld(challenge) == HIDING
 
@@ -193,7 +195,8 @@ def test_a_wrong_coefficient_that_is_kept_back_is_shown_and_refuted(stage: Any) 
     lies = stage.put(replace(right, coefficients=coefficients))
     court = Court(stage, stage.closed_with(**lies, model_digest=WRONG), stage.now + 2)
     (challenge,) = court.settle(court.peer(0, lies["result_cid"]), court.peer(LIAR))
-    assert demanded(court) == [(Kind.RESULT, 6, 0), (Kind.RESULT, 0, 7)]
+    depth = depth_of(leaves_of(stage.closing.terms.model_size))
+    assert demanded(court) == [(Kind.RESULT, depth, 0), (Kind.RESULT, 0, 7)]
     assert isinstance(challenge, ChallengeResult) and challenge.coefficient == 7 * 64 + 3
     assert court.upheld(challenge) == LIAR
 

@@ -150,7 +150,7 @@ def test_a_stop_reaches_who_waits() -> None:
 
 def terms() -> Terms:
     digest, cid = Digest(bytes(32)), cid_of(b"")
-    return Terms(digest, cid, digest, cid, 4096, 2, 2, 60, 60, 60, 60, 60, 0)
+    return Terms(digest, cid, digest, cid, 4096, 2, 2, 60, 60, 60, 60, 60, 600_000, 0)
 
 
 FOUNDERS = tuple(Address(f"0x{i + 1:040x}") for i in range(3))
@@ -165,7 +165,7 @@ def test_the_chain_in_memory_keeps_phases_and_knows_no_challenge() -> None:
         Seat(chain, Index(i)).submit("enrol", Enrol(encryption_key=b"k" * 32, weight=5, bond_wei=0))
     with pytest.raises(TransactionFailed, match="Enrol is not due in the phase training"):
         seat.submit("enrol", Enrol(encryption_key=b"k" * 32, weight=5, bond_wei=0))
-    seat.submit("stop", VoteToStop(round=1))
+    seat.submit("stop", VoteToStop(round=1, model=bytes(32)))
     assert chain.state.stop_votes == 0b010
     assert [logged.event.at for logged in seat.log()] == [1] * 5
 

@@ -220,7 +220,7 @@ def test_an_attempt_counts_from_its_first_opening_on_and_once(stage: Any) -> Non
 
 
 def test_attempts_that_came_to_nothing_count_if_they_were_opened(stage: Any) -> None:
-    fresh = Attempt(2, 0, 0, Bitmap(31), Digest(bytes(32)), stage.closing.current.base_cid)
+    fresh = fresh_attempt(stage, 2)
     state = replace(
         stage.closing,
         voided=(opened(fresh, stage, attempt=1), replace(fresh, attempt=2)),
@@ -229,9 +229,14 @@ def test_attempts_that_came_to_nothing_count_if_they_were_opened(stage: Any) -> 
     assert released(state) == ((1, 0, 5), (2, 1, 5), (3, 0, 5))
 
 
+def fresh_attempt(stage: Any, round: int) -> Attempt:
+    state = stage.closing
+    return state.fresh_attempt(round, 0, 0, (Digest(bytes(32)), state.current.base_cid))
+
+
 def test_the_account_grows_with_every_release_and_a_small_set_costs_more(stage: Any) -> None:
     agreed = charter(rounds=3, epsilon=8.0, dropouts=1)
-    fresh = Attempt(2, 0, 0, Bitmap(31), Digest(bytes(32)), stage.closing.current.base_cid)
+    fresh = fresh_attempt(stage, 2)
     small = opened(fresh, stage)
     assert small.aggregate is not None
     small = replace(small, aggregate=replace(small.aggregate, participants=Bitmap(0b01111)))
@@ -250,7 +255,7 @@ def test_a_member_trains_only_while_the_worst_that_can_come_still_fits(stage: An
     plan = plan_of(agreed)
     assert plan is not None
     state, rounds = stage.receipts, 0
-    fresh = Attempt(1, 0, 0, Bitmap(31), Digest(bytes(32)), stage.closing.current.base_cid)
+    fresh = fresh_attempt(stage, 1)
     while is_affordable(agreed, state):
         rounds += 1
         state = replace(state, voided=(*state.voided, opened(fresh, stage, attempt=rounds)))

@@ -25,13 +25,13 @@ def page_of(stage: Any, kind: Kind) -> Page:
     """The root's page of an object of the closed round."""
     attempt = stage.world.state.closed[1]
     if kind is Kind.CIPHERTEXT:
-        level = depth_of(leaves_of(5_000))
+        level = depth_of(leaves_of(stage.closing.terms.model_size))
         return Page(kind, Index(3), 1, 0, 0, level, 0, attempt.commits[Index(3)].commitment)
     if kind is Kind.AGGREGATE:
-        return aggregate_page(attempt.posted_sum, 5_000)
+        return aggregate_page(attempt.posted_sum, stage.closing.terms.model_size)
     if kind is Kind.OPENING:
         return opening_page(attempt.openings[Index(3)])
-    return result_pages(attempt, 5_000)[kind is Kind.RESULT]
+    return result_pages(attempt, stage.closing.terms.model_size)[kind is Kind.RESULT]
 
 
 def demanded(stage: Any, *pages: Page, challenge_window_s: int = 60) -> tuple[FederationState, int]:

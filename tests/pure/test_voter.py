@@ -56,11 +56,11 @@ def spoiled(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A stage on which member 4 dealt the shares of another key than the one it encrypted under."""
     walk, real = stages.walk, stages.walk.deal
 
-    def deal(context: Any, *, dealer: Index, values: Any, **place: Any) -> Any:
-        honest = real(context, dealer=dealer, values=values, **place)
+    def deal(context: Any, *, dealer: Index, coefficients: Any, **place: Any) -> Any:
+        honest = real(context, dealer=dealer, coefficients=coefficients, **place)
         if dealer != 4:
             return honest
-        other = real(context, dealer=dealer, values=values, **place)
+        other = real(context, dealer=dealer, coefficients=coefficients, **place)
         return replace(honest, ciphertext=other.ciphertext, ciphertext_root=other.ciphertext_root)
 
     monkeypatch.setattr(walk, "deal", deal)
