@@ -113,3 +113,44 @@ def test_many_receipts_are_searched_in_bounded_time() -> None:
     state, attempt = setting(n, t, {i: everyone if i % 8 else everyone & ~1 for i in range(n)})
     chosen = choose_participants(state, attempt)
     assert chosen == everyone
+
+
+def given_up(n: int, t: int, given: int, receipts: dict[int, int], **facts: Bitmap) -> tuple[FederationState, Attempt]:
+    """A second attempt, after this set was given up on the same model."""
+    state, attempt = setting(n, t, receipts)
+    return replace(state, abandoned=MappingProxyType({ZERO: (Bitmap(given),)}), **facts), attempt
+
+
+class TestAfterASetWasGivenUp:
+    """A difference of two sums is a sum: t members could read it."""
+
+    def test_one_that_differs_in_a_few_is_refused(self) -> None:
+        state, attempt = given_up(6, 4, 0b011111, dict.fromkeys(range(6), 0b111111))
+        with pytest.raises(Fault, match="too close to a set that was given up"):
+            check_participants(state, attempt, Bitmap(0b111111))
+
+    def test_the_same_one_may_be_locked_again_and_nobody_beside_it_must_be_in(self) -> None:
+        state, attempt = given_up(6, 4, 0b011111, dict.fromkeys(range(6), 0b111111))
+        check_participants(state, attempt, Bitmap(0b011111))
+        assert choose_participants(state, attempt) == 0b011111
+        with pytest.raises(Fault, match="censored"):
+            check_participants(state, attempt, Bitmap(0b111110))
+
+    def test_one_that_differs_in_more_than_t_may_be_locked(self) -> None:
+        state, attempt = given_up(12, 7, 0b000000001111, dict.fromkeys(range(12), 0xFFF))
+        check_participants(state, attempt, Bitmap(0xFFF))
+        assert choose_participants(state, attempt) == 0xFFF
+
+    @pytest.mark.parametrize("fact", ["removed", "slashed"])
+    def test_who_was_removed_or_slashed_makes_no_difference(self, fact: str) -> None:
+        receipts = dict.fromkeys(range(6), 0b011111)
+        state, attempt = given_up(6, 4, 0b111111, receipts)
+        assert choose_participants(state, attempt) is None
+        state, attempt = given_up(6, 4, 0b111111, receipts, **{fact: Bitmap(0b100000)})
+        assert choose_participants(state, attempt) == 0b011111
+
+    def test_on_another_model_it_does_not_matter(self) -> None:
+        state, attempt = given_up(6, 4, 0b011111, dict.fromkeys(range(6), 0b111111))
+        elsewhere = replace(attempt, base_digest=Digest(b"m" * 32))
+        check_participants(state, elsewhere, Bitmap(0b111111))
+        assert choose_participants(state, elsewhere) == 0b111111

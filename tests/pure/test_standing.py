@@ -76,6 +76,7 @@ def test_founders_that_the_charter_does_not_name_are_noticed_before_anything_is_
         (r"windows\.receipt_s", {"receipt_window_s": 1}),
         (r"windows\.aggregate_s", {"aggregate_window_s": 1}),
         (r"windows\.challenge_s", {"challenge_window_s": 1}),
+        (r"windows\.close_s", {"close_window_s": 1}),
         (r"stake\.bond_gwei", {"bond_wei": 1}),
         ("digest", {"charter_digest": Digest(b"x" * 32)}),
         ("first model", {"genesis_digest": Digest(b"x" * 32)}),

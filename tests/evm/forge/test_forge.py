@@ -134,8 +134,8 @@ def test_it_is_true_after_100_000_calls_that_do_everything(contract: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_single_rules_hold_for_thousands_of_inputs() -> None:
-    assert "6 passed" in run("FuzzTest", FOUNDRY_FUZZ_RUNS=5000)
+def test_single_rules_hold_for_a_thousand_inputs() -> None:
+    assert "6 passed" in run("FuzzTest", FOUNDRY_FUZZ_RUNS=1000)
 
 
 def test_every_function_that_changes_anything_is_played() -> None:
