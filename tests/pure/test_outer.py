@@ -95,7 +95,7 @@ def test_a_step_is_the_papers_formula(optimizer: Any, means: list[float], beta1:
         expected = reference(charter.outer, *(Fraction(float(number)) for number in (x, m, v)), Fraction(mean))
         got = [after["bias"][0], after[MOMENTUM][0], after.get(SECOND_MOMENT, [0.0])[0]]
         # x + s is rounded to float32 once, and s has what m and v lost when they were: two halves of a last place at
-        # most, of s's own size, however much of it x takes back. Where the sums themselves cancel, float64's last place.
+        # most, of s's own size, however much of it x takes back. Where sums themselves cancel, float64's last place.
         bounds = [HALF_PLACE * abs(e) + 1e-15 for e in expected]
         bounds[0] += 2 * HALF_PLACE * abs(expected[0] - float(x))
         errors = [abs(float(g) - e) for g, e in zip(got, expected, strict=True)]
