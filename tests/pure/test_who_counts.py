@@ -242,7 +242,7 @@ class TestTheEndOfTheRun:
     def test_the_clock_begins_with_each_round_and_when_one_is_opened_again(self) -> None:
         state = whole_round(federation(), 500)
         assert finished_at(state, 500 + CLOSE - 1) is None and finished_at(state, 500 + CLOSE) == 500 + CLOSE
-        reopened = play(state, ResultRefuted(1, 0, 0, Index(0), 700))
+        reopened = play(state, ResultRefuted(1, state.closed[1].attempt, 0, Index(0), 700))
         assert finished_at(reopened, 700 + CLOSE - 1) is None
         given_up = play(lock(state, 550), SetAbandoned(2, 0, 0, Bitmap(31), 900))
         assert finished_at(given_up, 900 + CLOSE - 1) is None
