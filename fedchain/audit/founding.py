@@ -11,7 +11,7 @@ from ..protocol.events import FederationFounded
 from ..protocol.founding import disagreements
 from ..protocol.model import flatten, model_bytes_bound, model_digest
 from ..protocol.state import FederationState
-from .history import CONTRACT
+from .docket import CONTRACT
 from .ledger import FEDERATION, Ledger
 from .report import Account, Status
 from .shelf import Shelf
