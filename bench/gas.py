@@ -67,6 +67,7 @@ def main() -> None:
         "plain": bench.plain,
         "ratio": {what: round(bench.gas[what] / bench.plain[what], 2) for what in bench.plain},
         "bare_transaction": BARE_TRANSACTION,
+        "rounds": bench.rounds,
         "limits": {what: {"figure": figures[what], "limit": most} for what, most in LIMITS.items()},
         "not_met": [what for what, most in LIMITS.items() if figures[what] > most],
         "compiler": load_artifact().compiler,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..chain.deployment import verify
@@ -29,14 +30,16 @@ from .report import (
     FEDERATION_CHECKS,
     ROUND_CHECKS,
     Account,
-    Membership,
+    Money,
     Outcome,
+    Refutation,
     Report,
     Seconds,
     Status,
     Totals,
 )
 from .shelf import Objects, Shelf
+from .stakes import check_money, membership_of
 from .subject import Subject
 from .uploads import check_uploads
 from .words import gwei_in_words, time_in_words
@@ -82,6 +85,11 @@ def _code_check_of(reader: ChainReader) -> CodeCheck | None:
             return None
 
 
+def _balance_of(reader: ChainReader) -> int | None:
+    """What the contract holds, of a reader that can tell."""
+    return reader.balance() if isinstance(reader, Reader | Bundle) else None
+
+
 class _Audit:
     def __init__(self, reader: ChainReader, store: Objects, folder: Path, only_round: int | None, watch: Watch) -> None:
         self._reader = reader
@@ -89,6 +97,7 @@ class _Audit:
         self._ledger = Ledger()
         self._only_round = only_round
         self._watch = watch
+        self._right: dict[Refutation, bool] = {}
 
     def run(self, code_check: CodeCheck | None) -> Report:
         self._watch(0, 1, "reading the chain")
@@ -99,7 +108,8 @@ class _Audit:
         charter = None
         if isinstance(founding, FederationFounded):
             charter = check_charter(founding, self._shelf, self._ledger)
-        history = replay(log, charter, self._ledger)
+        chain_id, contract = self._reader.chain_id, self._reader.contract
+        history = replay(log, charter, self._ledger, chain_id=chain_id, contract=contract)
         state = history.state
         check_genesis(state, charter, self._shelf, self._ledger)
         gas = self._gas(log, history)
@@ -107,12 +117,14 @@ class _Audit:
         accounts = []
         for done, (attempt, outcome) in enumerate(attempts):
             self._watch(done, len(attempts), f"round {attempt.round}, attempt {attempt.attempt}")
-            accounts.append(self._account(state, attempt, outcome, charter, now, gas))
+            accounts.append(self._account(history, attempt, outcome, charter, now, gas))
         closed = tuple(a for a in accounts if a.outcome == "closed")
         check_chain(state, closed, self._ledger)
+        money = check_money(history.state, history.docket, _balance_of(self._reader), self._ledger)
         self._note_bonds(history, now)
         self._watch(len(attempts), len(attempts), "done")
-        return self._report(log, history, charter, closed, tuple(a for a in accounts if a.outcome != "closed"), gas)
+        unfinished = tuple(a for a in accounts if a.outcome != "closed")
+        return self._report(log, history, charter, closed, unfinished, gas, money)
 
     def _gas(self, log: tuple[Logged, ...], history: History) -> dict[Scope, int]:
         """The gas of every scope's transactions; one that made several events counts once, where its first belongs."""
@@ -126,13 +138,14 @@ class _Audit:
 
     def _account(
         self,
-        state: FederationState,
+        history: History,
         attempt: Attempt,
         outcome: Outcome,
         charter: Charter | None,
         now: int,
         gas: dict[Scope, int],
     ) -> Account:
+        state, place = history.state, (attempt.round, attempt.attempt)
         kept_from = len(state.closed) + 1 - (charter.storage.keep_rounds if charter else 0)
         subject = Subject(
             chain_id=self._reader.chain_id,
@@ -140,10 +153,11 @@ class _Audit:
             state=state,
             attempt=attempt,
             outcome=outcome,
-            kept=attempt.round >= kept_from and outcome != "forgotten",
+            kept=attempt.round >= kept_from and outcome not in ("abandoned", "forgotten"),
             charter=charter,
             shelf=self._shelf,
             ledger=self._ledger,
+            fallen=tuple(f for f in history.docket.refutations if (f.round, f.attempt) == place),
         )
         fetched_before = self._shelf.fetched_bytes
         if self._only_round not in (None, attempt.round):
@@ -152,6 +166,7 @@ class _Audit:
             self._defer(subject.scope, "the training window is open")
         else:
             check_closing(subject, check_uploads(subject))
+        self._right |= subject.right
         self._shelf.clear(keep=attempt.result.model_cid if attempt.result else attempt.base_cid)
         locked, result = attempt.aggregate, attempt.result
         return Account(
@@ -196,8 +211,9 @@ class _Audit:
         closed: tuple[Account, ...],
         unfinished: tuple[Account, ...],
         gas: dict[Scope, int],
+        money: Money,
     ) -> Report:
-        state = history.state
+        state, docket = history.state, history.docket
         checks = tuple(self._ledger.check(FEDERATION, number) for number in FEDERATION_CHECKS)
         every = [*checks, *(c for account in (*closed, *unfinished) for c in account.checks)]
         return Report(
@@ -206,10 +222,13 @@ class _Audit:
             block_number=log[-1].block_number,
             block_hash=log[-1].block_hash,
             charter=charter,
-            members=tuple(_membership(state, Index(i)) for i in range(len(state.accounts))),
+            members=tuple(membership_of(state, Index(i), docket) for i in range(len(state.accounts))),
             rounds=closed,
             unfinished=unfinished,
-            refutations=history.refutations,
+            refutations=tuple(replace(fallen, right=self._right.get(fallen)) for fallen in docket.refutations),
+            votings=tuple(docket.votings),
+            demands=tuple(docket.demands.values()),
+            money=money,
             checks=checks,
             totals=Totals(
                 rounds=len(closed),
@@ -230,7 +249,7 @@ class _Audit:
 def _attempts(state: FederationState, now: int) -> Iterator[tuple[Attempt, Outcome]]:
     """Every attempt that holds a statement, by round and number, with what became of it."""
     found: list[tuple[Attempt, Outcome]] = [(attempt, "closed") for attempt in state.closed.values()]
-    found += [(attempt, "void") for attempt in state.voided]
+    found += [(attempt, "abandoned" if attempt.aggregate else "void") for attempt in state.voided]
     found += [(attempt, "forgotten") for attempt in state.forgotten]
     current, live = state.current, live_attempt(state, now)
     if current is not None and current.commits:
@@ -256,8 +275,3 @@ def _seconds(state: FederationState, attempt: Attempt, now: int) -> Seconds:
     opening = opened[-1] - locked.at
     close = result.at - opened[-1] if result else None
     return Seconds(train=train, commit=commit, aggregate=aggregate, open=opening, close=close)
-
-
-def _membership(state: FederationState, index: Index) -> Membership:
-    member = state.members.get(index)
-    return Membership(index, state.accounts[index], member is not None, member.weight if member else 0)

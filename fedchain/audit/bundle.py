@@ -65,14 +65,16 @@ class BundleWriter:
                     while piece := source.read(_CHUNK):
                         target.write(piece)
 
-    def finish(self, reader: ChainReader, code: bytes, creation: bytes) -> None:
-        """Add the log; the file appears whole. `code` and `creation`: the contract's code and what created it."""
+    def finish(self, reader: ChainReader, code: bytes, creation: bytes, balance: int | None) -> None:
+        """Add the log; the file appears whole. `code` and `creation`: the contract's code and what created it;
+        `balance`: what it holds (wei), if that is known."""
         entries = [mined_to_json(Mined(logged, reader.gas_used(logged.transaction))) for logged in reader.log()]
         head: dict[str, Any] = {
             "format": FORMAT,
             "chain_id": reader.chain_id,
             "contract": reader.contract,
             "now": reader.now(),
+            "balance": balance,
             "code": code.hex(),
             "creation": creation.hex(),
             "log": entries,
@@ -105,6 +107,7 @@ class Bundle:
                 raise ValueError("the log does not begin with FederationFounded")
             self._numbers = tuple(_natural(head[key]) for key in ("chain_id", "now"))
             self._contract = _contract(head["contract"])
+            self._balance = None if head["balance"] is None else _natural(head["balance"], bits=256)
             self._code, self._creation = (_code(head[key]) for key in ("code", "creation"))
         except (ValueError, KeyError, RecursionError, TypeError) as error:
             raise UsageError(f"{name} is not a bundle of this version: {error}") from error
@@ -139,6 +142,10 @@ class Bundle:
     def gas_used(self, transaction: bytes) -> int:
         """The gas that a transaction of the log is said to have taken."""
         return self._gas[transaction]
+
+    def balance(self) -> int | None:
+        """What the contract is said to hold (wei)."""
+        return self._balance
 
     def code_check(self) -> CodeCheck | None:
         """Compares the code in the bundle with the committed build; None where the bundle holds none."""
@@ -202,8 +209,8 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         yield Bundle(file, path.name)
 
 
-def _natural(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 64:
+def _natural(value: object, *, bits: int = 64) -> int:
+    if type(value) is not int or not 0 <= value < 1 << bits:
         raise ValueError("a number that is none")
     return value
 

@@ -24,14 +24,15 @@ from ..crypto import (
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, UsageError
 from ..protocol.arithmetic import average, counted_weights
 from ..protocol.charter import Charter
-from ..protocol.events import AggregateCommitted, ResultCommitted
+from ..protocol.events import AggregateCommitted, Motion, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
 from ..protocol.model import flatten, model_digest
 from ..protocol.outer import following_model, update_size_of
-from ..protocol.state import PostedSum
+from ..protocol.state import EMPTY, Ballot, PostedSum
 from ..protocol.update_format import fetched_model_bound, model_size_of, split_sums, update_format
-from .history import CONTRACT
+from .docket import CONTRACT
 from .ledger import FEDERATION
+from .report import Refutation
 from .subject import Subject
 from .uploads import Upload
 
@@ -73,13 +74,17 @@ def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> Recomputed:
         return Recomputed()
     total, recomputed = _check_sum(subject, locked, uploads)
     opening = _check_openings(subject, locked, total, closed=result is not None)
-    _check_refuted_results(subject, opening.opened if recomputed else None)
     if result is None:
         for number in (9, 10):
             subject.ledger.defer(subject.scope, number, "no result is posted")
     else:
         _check_result(subject, result, opening, recomputed)
-        _check_model(subject, locked, result, opening.opened)
+    model = None
+    if result is not None or subject.attempt.refuted_results:
+        model = _expected_model(subject, locked, opening.opened)
+    _check_fallen_results(subject, opening.opened if recomputed else None, model)
+    if result is not None:
+        _check_model(subject, result, model)
     return Recomputed(total if recomputed else None, opening.openings, opening.opened)
 
 
@@ -105,17 +110,24 @@ def _check_sum(
     if stands is not None and root != stands.root:
         subject.fault(7, stands.index, f"the sum of the committed updates {root.hex()}", stands.root.hex())
     for refuted in subject.attempt.refuted_sums:
-        told = f"the sum of {subject.name(refuted.index)} was refuted"
+        told = f"the sum of {subject.name(refuted.index)} fell"
         subject.ledger.note(subject.scope, 7, told if stands else f"{told}; none stands")
-        if root == refuted.root:
-            _wrongly_refuted(subject, "sum", refuted.index)
+    fallen = (fallen for fallen in subject.fallen if fallen.what == "aggregate")
+    for refuted, cause in zip(subject.attempt.refuted_sums, fallen, strict=False):
+        _judge_fallen(subject, cause, right=root == refuted.root)
     return total, True
 
 
-def _wrongly_refuted(subject: Subject, what: str, author: Index) -> None:
-    """Check 12. The contract let an honest statement fall, which the committed build never does."""
-    got = f"the right {what} of round {subject.attempt.round}, by {subject.name(author)}"
-    subject.ledger.fault(FEDERATION, 12, offender=CONTRACT, expected="only wrong statements refuted", got=got)
+def _judge_fallen(subject: Subject, fallen: Refutation, *, right: bool) -> None:
+    """Check 12. What was challenged and fell was wrong: the committed build lets no right statement fall by evidence.
+
+    A right one may be kept back, and fall for that; and t members may refuse it, which the report tells.
+    """
+    subject.right[fallen] = right
+    if right and fallen.by == "challenge":
+        what = "sum" if fallen.what == "aggregate" else fallen.what
+        got = f"the right {what} of round {fallen.round}, by {subject.name(fallen.offender)}"
+        subject.ledger.fault(FEDERATION, 12, offender=CONTRACT, expected="only wrong statements refuted", got=got)
 
 
 def _posted_sum(subject: Subject, locked: PostedSum) -> Aggregate | None:
@@ -158,11 +170,15 @@ def _check_openings(subject: Subject, locked: AggregateCommitted, total: Aggrega
         subject.block(8, f"{len(openings)} usable openings of {threshold} needed")
         return _Opening(None, refuted=not lost, openings=openings)
     except Fault as spoiled:
-        if closed and not lost:
+        if subject.outcome == "abandoned" and not lost:
+            subject.ledger.note(subject.scope, 8, f"given up by vote: its openings do not open it ({spoiled})")
+        elif closed and not lost:
             subject.ledger.raised(subject.scope, 8, spoiled, UNKNOWN)
         else:
             subject.block(8, "the openings that are there do not open the sum")
         return _Opening(None, refuted=not lost, openings=openings)
+    if subject.outcome == "abandoned":
+        subject.ledger.note(subject.scope, 8, "given up by vote, though its openings open it")
     certain = len(opened.wrong) <= len(openings) - 2 * threshold + 2
     for index in opened.wrong:
         got = "another one" if certain else f"another one, unless {threshold - 1} liars in concert shifted the blame"
@@ -228,17 +244,23 @@ def _check_stored_result(subject: Subject, result: ResultCommitted) -> None:
         subject.fault(9, result.index, expected, f"{roots[0].hex()} and {roots[1].hex()}")
 
 
-def _check_refuted_results(subject: Subject, opened: Opened | None) -> None:
-    """What fell was wrong: refuted statements are told, and held against what the auditor decoded itself."""
+def _check_fallen_results(subject: Subject, opened: Opened | None, model: Digest | None) -> None:
+    """What fell is held against what the auditor decoded itself: a model only members can refuse, and so its digest
+    counts where they did."""
     for refuted in subject.attempt.refuted_results:
-        subject.ledger.note(subject.scope, 9, f"a result of {subject.name(refuted.index)} was refuted")
-        if opened is None:
-            continue
-        if (opened.key_sum_root, opened.result_root) == (refuted.key_sum_root, refuted.result_root):
-            _wrongly_refuted(subject, "result", refuted.index)
+        subject.ledger.note(subject.scope, 9, f"a result of {subject.name(refuted.index)} fell")
+    if opened is None:
+        return
+    fallen = (fallen for fallen in subject.fallen if fallen.what == "result")
+    for refuted, cause in zip(subject.attempt.refuted_results, fallen, strict=False):
+        right = (opened.key_sum_root, opened.result_root) == (refuted.key_sum_root, refuted.result_root)
+        if cause.by != "vote":
+            _judge_fallen(subject, cause, right=right)
+        elif model is not None:
+            _judge_fallen(subject, cause, right=right and model == refuted.model_digest)
 
 
-def _check_model(subject: Subject, locked: AggregateCommitted, result: ResultCommitted, opened: Opened | None) -> None:
+def _check_model(subject: Subject, result: ResultCommitted, expected: Digest | None) -> None:
     """Check 10. The model's digest, recomputed; and the stored object, by its bytes. Models are owed for ever."""
     bound = fetched_model_bound(subject.state.terms.model_size)
     path = subject.fetch(result.model_cid, bound, "model", result.index, owed=True)
@@ -248,9 +270,13 @@ def _check_model(subject: Subject, locked: AggregateCommitted, result: ResultCom
         stored = model_digest(path.read_bytes())
         if stored != result.model_digest:
             subject.fault(10, result.index, f"an object of the digest {result.model_digest.hex()}", stored.hex())
-    expected = _expected_model(subject, locked, opened)
     if expected is not None and expected != result.model_digest:
         subject.fault(10, result.index, f"the model {expected.hex()}", result.model_digest.hex())
+    ballot = Ballot(Motion.REFUSE, subject.attempt.round, subject.attempt.attempt, result.model_digest)
+    against = ", ".join(subject.name(index) for index in members_of(subject.state.ballots.get(ballot, EMPTY)))
+    if against:
+        found = "" if expected is None else ", the right one" if expected == result.model_digest else ", a wrong one"
+        subject.ledger.note(subject.scope, 10, f"{against} voted to refuse this model{found}")
 
 
 def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened | None) -> Digest | None:

@@ -14,7 +14,7 @@ from ..protocol.outer import update_size_of, with_first_state
 from ..protocol.privacy import plan_of
 from ..protocol.state import FederationState
 from ..protocol.update_format import fetched_model_bound, model_size_of
-from .history import CONTRACT
+from .docket import CONTRACT
 from .ledger import FEDERATION, Ledger
 from .report import Account, Status
 from .shelf import Shelf

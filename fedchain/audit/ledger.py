@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import Evidence, Fault
-from .report import Check, Status, check_name
+from .report import FEDERATION_CHECKS, Check, Status, check_name
 
 
 class Scope(NamedTuple):
@@ -43,9 +43,9 @@ class Ledger:
         self._findings: defaultdict[tuple[Scope, int], _Findings] = defaultdict(_Findings)
 
     def fault(self, scope: Scope, number: int, *, offender: str, expected: str, got: str) -> None:
-        """A rule was broken."""
+        """A rule was broken. A check of the whole federation is told there, whatever round it speaks of."""
         evidence = Evidence(check_name(number), scope.round, printable(offender), printable(expected), printable(got))
-        faults = self._findings[scope, number].faults
+        faults = self._findings[FEDERATION if number in FEDERATION_CHECKS else scope, number].faults
         if evidence not in faults:
             faults.append(evidence)
 

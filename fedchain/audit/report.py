@@ -33,25 +33,32 @@ class Status(str, Enum):
 
 CHECKS: Mapping[int, tuple[str, str]] = {
     1: ("charter", "the charter's digest, its terms, and the contract's code"),
-    2: ("members", "founders, enrolment and weights within the cap"),
+    2: ("members", "founders, enrolment, votes, keys, who counts, and weights within the cap"),
     3: ("commitments", "each commitment rebuilt from the fetched upload, each by a member, once"),
     4: ("objects", "every object there, of the right size, its numbers in range"),
     5: ("receipts", "receipts that name only committed updates, and none that is not whole"),
-    6: ("order", "phases, deadlines, rotation, and the participant set"),
+    6: ("order", "phases, deadlines, rotation, the participant set, and sets given up by vote"),
     7: ("aggregate", "the sum of the ciphertexts, recomputed"),
     8: ("openings", "each opening's digest; wrong ones named; the key sum within its bound"),
     9: ("result", "the decoded sum and the key sum, recomputed"),
     10: ("model", "the new global model, recomputed bit by bit"),
     11: ("chain", "every model follows from the one before, back to the first"),
-    12: ("stakes", "bonds held until they may be taken back; slashes and rewards follow from what was refuted"),
+    12: (
+        "stakes",
+        "bonds, strikes, deposits, slashes and rewards: each follows from what was said, missed or withheld",
+    ),
 }
 """The numbers are fixed: documents, tests and reports refer to them."""
 
 FEDERATION_CHECKS = (1, 2, 11, 12)
 ROUND_CHECKS = (3, 4, 5, 6, 7, 8, 9, 10)
 
-Outcome = Literal["closed", "open", "void", "forgotten"]
-"""What became of an attempt; "forgotten": it was built on a model whose result was refuted."""
+Outcome = Literal["closed", "open", "void", "abandoned", "forgotten"]
+"""What became of an attempt; "abandoned": its locked set was given up by vote; "forgotten": it was built on a model
+whose result fell."""
+
+Standing = Literal["counts", "joining", "leaving", "left", "removed", "slashed", "admitted", "not enrolled"]
+"""Where a member stands: whether it counts, and if not, why. "admitted": it may enrol; "removed": it left by vote."""
 
 
 def check_name(number: int) -> str:
@@ -123,7 +130,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Slash:
-    """What a challenge cost a member, and brought the challenger; `rule` is 1 to 5 for R1 to R5."""
+    """What its wrong cost a member, and brought somebody; `rule` is 1 to 5 for R1 to R5, 6 for a page that stayed out,
+    7 for a vote."""
 
     rule: int
     challenger: Address
@@ -133,10 +141,12 @@ class Slash:
 
 @dataclass(frozen=True, slots=True)
 class Refutation:
-    """A statement that was proven wrong on chain while the window was open.
+    """A statement that fell on chain: it was proven wrong, kept back, or refused by vote. Or an upload or an opening
+    whose author fell, while it stays a fact.
 
     It stands no more, so it is no fault of what stands. `slash` is None where the author had no bond left to lose;
-    `attempt` is None where the chain does not tell it (R4, R5). `restated_by` posted a refuted sum anew.
+    `attempt` is None where the chain does not tell it (R4, R5). `restated_by` posted a refuted sum anew. `right` is
+    whether the statement is what the auditor computed itself; None where it could not.
     """
 
     what: Literal["aggregate", "result", "update", "opening"]
@@ -144,18 +154,77 @@ class Refutation:
     attempt: int | None
     offender: Index
     at: int
+    by: Literal["challenge", "silence", "vote"] = "challenge"
     slash: Slash | None = None
     restated_by: Index | None = None
+    right: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Voting:
+    """What members voted on: `subject` is an account, or a model's digest in hex; empty for a set. `round` is 0 where
+    the motion is about a member."""
+
+    motion: Literal["admit", "remove", "abandon", "refuse"]
+    round: int
+    attempt: int
+    subject: str
+    voters: tuple[Index, ...]
+    carried_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demanded:
+    """A page of a committed object that somebody demanded to see. "silent": nobody showed it, and its author fell;
+    "closed": nobody did, and nothing followed. `by` is who showed it."""
+
+    kind: Literal["ciphertext", "aggregate", "opening", "key sum", "result"]
+    round: int
+    attempt: int
+    author: Index
+    level: int
+    position: int
+    demander: Address
+    at: int
+    deadline: int
+    outcome: Literal["open", "shown", "silent", "closed"] = "open"
+    by: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What the contract holds, by what the log tells; all in wei.
+
+    `bonds`: of those who may take them back, strikes and all; `deposits`: of open demands; `rewards`: not taken yet;
+    `burnt`: what slashes and strikes took, for ever here. `balance`: what the chain says; None where it was not asked.
+    """
+
+    bonds: int
+    deposits: int
+    rewards: int
+    burnt: int
+    balance: int | None = None
+
+    @property
+    def held(self) -> int:
+        return self.bonds + self.deposits + self.rewards + self.burnt
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A founder, and what it registered when it enrolled."""
+    """An account of the federation, and what it registered when it enrolled.
+
+    `keys`: how many X25519 keys it has registered; `strikes`: duties missed that its bond must still pay for.
+    """
 
     index: Index
     address: Address
     enrolled: bool
     weight: int
+    founder: bool
+    standing: Standing
+    strikes: int
+    keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +242,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The audit's result. `rounds` are the closed ones; `unfinished` the void and the forgotten attempts, and the one
-    under way; `refutations` what fell by a challenge, which is no fault of what stands. `privacy` is what the run spent
-    of the charter's budget; None where the charter promises none, or was not to be had."""
+    """The audit's result. `rounds` are the closed ones; `unfinished` the void, abandoned and forgotten attempts, and
+    the one under way; `refutations` what fell on chain, which is no fault of what stands. `privacy` is what the run
+    spent of the charter's budget; None where the charter promises none, or was not to be had."""
 
     chain_id: int
     contract: Address
@@ -186,6 +255,9 @@ class Report:
     rounds: tuple[Account, ...]
     unfinished: tuple[Account, ...]
     refutations: tuple[Refutation, ...]
+    votings: tuple[Voting, ...]
+    demands: tuple[Demanded, ...]
+    money: Money
     checks: tuple[Check, ...]
     totals: Totals
     model_digest: Digest
@@ -222,6 +294,9 @@ class Report:
             "rounds": [_account_json(a) for a in self.rounds],
             "unfinished": [_account_json(a) for a in self.unfinished],
             "refutations": [asdict(r) for r in self.refutations],
+            "votings": [asdict(v) for v in self.votings],
+            "demands": [asdict(d) for d in self.demands],
+            "money": asdict(self.money),
             "checks": [_check_json(c) for c in self.checks],
             "totals": asdict(self.totals),
             "privacy": _privacy_json(self.privacy) if self.privacy else None,

@@ -10,9 +10,9 @@ from ..errors import ObjectCorrupt, ObjectMissing
 from ..protocol.charter import Charter
 from ..protocol.ids import Address, Cid, Index, is_subset
 from ..protocol.state import Attempt, FederationState
-from .history import name_of
+from .docket import name_of
 from .ledger import Ledger, Scope
-from .report import Outcome
+from .report import Outcome, Refutation
 from .shelf import Shelf
 
 
@@ -20,7 +20,8 @@ from .shelf import Shelf
 class Subject:
     """The attempt, the state that judges it, and the places to read from and write to.
 
-    `kept`: whether the members still owe its objects to the world (the charter's storage.keep_rounds).
+    `kept`: whether the members still owe its objects to the world (the charter's storage.keep_rounds). `fallen`: what
+    of it fell on chain, in that order.
     """
 
     chain_id: int
@@ -32,8 +33,12 @@ class Subject:
     charter: Charter | None
     shelf: Shelf
     ledger: Ledger
+    fallen: tuple[Refutation, ...] = ()
     seen_bytes: int = 0
     """Bytes of this attempt's objects that the auditor saw."""
+
+    right: dict[Refutation, bool] = field(default_factory=dict)
+    """Of what fell, whether it was what the auditor computed itself."""
 
     _seen: set[Cid] = field(default_factory=set)
 

@@ -109,7 +109,7 @@ class Watchtower:
             state=state,
             attempt=attempt,
             outcome=outcome,
-            kept=outcome != "forgotten" and attempt.round > len(state.closed) - keep,
+            kept=outcome not in ("abandoned", "forgotten") and attempt.round > len(state.closed) - keep,
             charter=self._charter,
             # A shelf remembers what it could not get; each look asks again.
             shelf=Shelf(self._store, self._folder),
@@ -195,7 +195,7 @@ def _challenge(reader: ChainReader, sighting: Sighting, sender: ChainWriter | No
 def _watched(state: FederationState, now: int) -> list[tuple[Attempt, Outcome]]:
     """The attempts that hold something to judge: closed rounds, what was given up, and the round under way."""
     found: list[tuple[Attempt, Outcome]] = [(attempt, "closed") for attempt in state.closed.values()]
-    found += [(attempt, "void") for attempt in state.voided]
+    found += [(attempt, "abandoned" if attempt.aggregate else "void") for attempt in state.voided]
     found += [(attempt, "forgotten") for attempt in state.forgotten]
     current, live = state.current, live_attempt(state, now)
     if current is not None and live is not None and current.commits:

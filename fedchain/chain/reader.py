@@ -156,6 +156,14 @@ class Reader:
         """The contract's code on chain at a block, or that of another address; empty when there is none."""
         return code_at(self._rpc, address or self._contract, block)
 
+    def balance(self) -> int | None:
+        """What the contract held (wei) at the block that was read last; None where the endpoint keeps no such state."""
+        block = hex(self._read.number) if self._read is not None else "latest"
+        try:
+            return quantity(self._rpc, self._rpc.call("eth_getBalance", self._contract, block), "a balance")
+        except RpcRefused:
+            return None
+
     def input_of(self, transaction: bytes) -> Creation:
         """What a mined transaction carried. Raises ChainUnreachable when the node does not know it."""
         name = "0x" + transaction.hex()

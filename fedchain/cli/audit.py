@@ -186,7 +186,8 @@ class _Sources:
         writer = BundleWriter(store, bundle_file)
         try:
             report = _run(reader, writer, only_round)
-            writer.finish(reader, reader.code_at(), reader.input_of(reader.log()[0].transaction).data)
+            creation = reader.input_of(reader.log()[0].transaction).data
+            writer.finish(reader, reader.code_at(), creation, reader.balance())
         finally:
             writer.abandon()
         return report

@@ -248,8 +248,9 @@ def _voted(state: FederationState, event: MotionVoted) -> FederationState:
 def _abandoned(state: FederationState, event: SetAbandoned) -> FederationState:
     """The state after a locked set was given up by vote: its round begins again on the same model."""
     attempt = _locked(state, event.round, event.attempt)
-    if event.round in state.closed:
-        raise ValueError(f"the log gives up a set of round {event.round}, which is closed")
+    assert attempt.aggregate is not None
+    if event.round in state.closed or event.participants != attempt.aggregate.participants:
+        raise ValueError(f"the log gives up a set of round {event.round}, which is closed, or has another")
     model = attempt.base_digest
     sets = (*state.abandoned.get(model, ()), event.participants)
     state = replace(state, abandoned=MappingProxyType({**state.abandoned, model: sets}))
@@ -320,7 +321,9 @@ def _reopened(state: FederationState, event: ResultRefuted) -> FederationState:
     were never used: no (round, attempt) ever has two models.
     """
     attempt, live = state.closed.get(event.round), live_attempt(state, event.at)
-    if attempt is None or live is None or attempt.result is None or attempt.result.index != event.index:
+    if attempt is None or live is None or attempt.result is None:
+        raise ValueError(f"the log refutes a result of round {event.round}, which is not closed")
+    if (attempt.result.index, attempt.attempt) != (event.index, event.attempt):
         raise ValueError(f"the log refutes a result of round {event.round} that member {event.index} did not post")
     gone = [later for round, later in sorted(state.closed.items()) if round > event.round]
     resumes = {**state.resumes, **{later.round: later.attempt + 1 for later in gone}, live.round: live.attempt + 1}

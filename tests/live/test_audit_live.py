@@ -169,6 +169,9 @@ class LyingFederation(BUILD.Play):  # type: ignore[misc, name-defined]
         super().aggregate(number)
         self.store.withhold = False
 
+    def lock(self, event: AggregateCommitted) -> None:
+        self.say(event)
+
     def aggregator(self, number: int) -> Any:
         return BUILD.aggregator_of(self.state, self.attempt(), self.chain.time)
 

@@ -20,14 +20,17 @@ from fedchain.protocol.events import (
     Motion,
     MotionVoted,
     OpeningPublished,
+    PageDemanded,
     ReceiptPosted,
     ResultCommitted,
     ResultRefuted,
     SetAbandoned,
+    StopVoted,
     Terms,
     UpdateCommitted,
 )
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, Root, bitmap_of, members_of
+from fedchain.protocol.pages import Kind, Page
 from fedchain.protocol.phase import (
     Phase,
     bond_free_at,
@@ -239,7 +242,7 @@ class TestTheEndOfTheRun:
     def test_the_clock_begins_with_each_round_and_when_one_is_opened_again(self) -> None:
         state = whole_round(federation(), 500)
         assert finished_at(state, 500 + CLOSE - 1) is None and finished_at(state, 500 + CLOSE) == 500 + CLOSE
-        reopened = play(state, ResultRefuted(1, 0, 0, Index(0), 700))
+        reopened = play(state, ResultRefuted(1, state.closed[1].attempt, 0, Index(0), 700))
         assert finished_at(reopened, 700 + CLOSE - 1) is None
         given_up = play(lock(state, 550), SetAbandoned(2, 0, 0, Bitmap(31), 900))
         assert finished_at(given_up, 900 + CLOSE - 1) is None
@@ -249,6 +252,24 @@ class TestTheEndOfTheRun:
         assert state.standing == 0
         assert phase_of(state, 2, 30) is Phase.FINISHED
         assert live(state, 20 + 2 * TRAINING).attempt == 2
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        MotionVoted(Motion.ADMIT, Index(5), 0, 0, SUBJECT, 15),
+        MemberLeaving(Index(5), False, 15),
+        EncryptionKeyRotated(Index(5), bytes(32), 15),
+        DutiesMissed(1, 0, Bitmap(0b100000), 15),
+        PageDemanded(ZERO, OTHER, 50, Page(Kind.OPENING, Index(5), 1, 0, 0, 0, 0, ZERO), 15),
+        MemberEnrolled(Index(2), Address(f"0x{2:040x}"), bytes(32), 1, 15),
+        StopVoted(7, Index(1), 15),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_contract_says_nothing_of_who_is_no_member(event: Event) -> None:
+    with pytest.raises(ValueError, match="would have refused"):
+        check_possible(federation(), event)
 
 
 class TestVotes:

@@ -160,7 +160,7 @@ class TestStatus:
         assert (code, err) == (0, "")
         before, after = out.split("refused eth_getBlockByNumber: restarting; looking again", maxsplit=1)
         assert "round 2 of 3" in before and "round 2 of 3" in after
-        assert "finished" in after and "bonds are free when the challenge window has passed" in after
+        assert "finished" in after and "bonds are held; time left" in after
 
 
 class TestWithdraw:

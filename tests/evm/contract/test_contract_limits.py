@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,11 +52,11 @@ def test_both_contracts_are_below_what_a_chain_accepts(found: Found, gas: Module
     assert bench.gas["bytes of the deployment with 64 founders"] <= MOST_INITIAL_CODE
 
 
-def test_the_report_names_each_limit_that_is_not_met(
+def test_the_report_names_each_limit_that_is_not_met_and_the_readme_tells_what_a_round_costs(
     gas: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole bench, as `make bench` runs it."""
-    out = tmp_path / "gas.json"
+    out, readme = tmp_path / "gas.json", (ROOT / "contracts" / "README.md").read_text(encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["gas.py", "--out", str(out)])
     gas.main()
     told = json.loads(out.read_text(encoding="utf-8"))
@@ -63,3 +64,15 @@ def test_the_report_names_each_limit_that_is_not_met(
     assert set(told["limits"]) == set(gas.LIMITS)
     assert all(told["ratio"][what] > 1 for what in told["plain"])
     assert told["gas"]["commitUpdate"] > gas.BARE_TRANSACTION
+    rows = {
+        "a member: commit, receipt, opening, each sent by itself": "a member",
+        "a member, in batches": "a member in batches",
+        "the sum and the result": "sum and result",
+        "all, each sent by itself": "total",
+        "all, in batches": "total in batches",
+    }
+    for row, name in rows.items():
+        (cells,) = re.findall(rf"^\| {row} \|(.*)\|$", readme, re.MULTILINE)
+        shown = [int(cell.replace(",", "")) for cell in cells.split("|") if cell.strip() != "–"]
+        measured = [told["rounds"][str(n)].get(name) for n in gas.ROUNDS]
+        assert shown == pytest.approx([figure for figure in measured if figure is not None], rel=0.01)

@@ -36,6 +36,7 @@ from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
 from fedchain.protocol.events import (
     AggregateCommitted,
+    DutiesMissed,
     Event,
     FederationFounded,
     MemberEnrolled,
@@ -49,7 +50,7 @@ from fedchain.protocol.ids import Address, Bitmap, Cid, Index, bitmap_of, member
 from fedchain.protocol.model import assemble, layout_from, model_digest
 from fedchain.protocol.outer import following_model, with_first_state
 from fedchain.protocol.participants import choose_participants
-from fedchain.protocol.phase import aggregator_of, live_attempt
+from fedchain.protocol.phase import aggregator_of, duties_missed, live_attempt
 from fedchain.protocol.state import FederationState
 from fedchain.protocol.transition import apply, founded
 from fedchain.protocol.update_format import UpdateFormat, join_values, model_size_of, split_sums, update_format
@@ -123,10 +124,11 @@ class MemoryChain:
         return self.time
 
     def log(self) -> tuple[Logged, ...]:
-        return tuple(
-            Logged(event, 10 + i, bytes([i % 256]) * 32, (i - (i in self.together)).to_bytes(32, "big"), 0)
-            for i, event in enumerate(self.events)
-        )
+        logged, first = [], 0
+        for i, event in enumerate(self.events):
+            first = first if i in self.together else i
+            logged.append(Logged(event, 10 + i, bytes([i % 256]) * 32, first.to_bytes(32, "big"), i - first))
+        return tuple(logged)
 
     def gas_used(self, transaction: bytes) -> int:
         return 50_000
@@ -177,6 +179,11 @@ class Play:
         self.chain.time += after_s
         self.chain.events.append(replace(event, at=self.chain.time))
 
+    def say_with(self, event: Event) -> None:
+        """Another event of the same transaction."""
+        self.chain.together.add(len(self.chain.events))
+        self.say(event, after_s=0)
+
     @property
     def state(self) -> FederationState:
         return self.chain.refresh()
@@ -208,6 +215,7 @@ class Play:
             receipt_window_s=windows.receipt_s,
             aggregate_window_s=windows.aggregate_s,
             challenge_window_s=windows.challenge_s,
+            close_window_s=windows.close_s,
             bond_wei=self.charter.stake.bond_gwei * 10**9,
         )
 
@@ -240,11 +248,12 @@ class Play:
         return RoundContext(self.chain.chain_id, self.chain.contract, number, self.attempt().attempt, base)
 
     def encryption_keys(self) -> dict[Index, bytes]:
-        return self.attempt().encryption_keys
+        keys: dict[Index, bytes] = self.attempt().encryption_keys
+        return keys
 
     @property
     def weights(self) -> dict[Index, int]:
-        return counted_weights(self.state, self.charter.update)
+        return counted_weights(self.attempt(), self.charter.update)
 
     @property
     def form(self) -> UpdateFormat:
@@ -269,7 +278,7 @@ class Play:
             dealer=index,
             dealer_address=self.members[index],
             encryption_keys=self.encryption_keys(),
-            threshold=self.state.terms.threshold,
+            threshold=self.attempt().threshold,
             coefficients=join_values(values, self.form),
         )
 
@@ -320,7 +329,16 @@ class Play:
         total = self.sum(number, participants)
         cid = self.store.put(total.pack())
         index, attempt = self.aggregator(number), self.attempt().attempt
-        self.say(AggregateCommitted(number, attempt, 0, index, participants, total.root(), cid, 0))
+        self.lock(AggregateCommitted(number, attempt, 0, index, participants, total.root(), cid, 0))
+
+    def lock(self, event: AggregateCommitted) -> None:
+        """Lock a set, as the contract does: who missed a duty by then is told right before."""
+        missed = duties_missed(self.state, self.attempt(), self.chain.time + 5)
+        if not missed:
+            self.say(event)
+            return
+        self.say(DutiesMissed(event.round, event.attempt, missed, 0))
+        self.say_with(event)
 
     def locked(self, number: int) -> AggregateCommitted:
         locked = self.attempt().aggregate
@@ -336,7 +354,7 @@ class Play:
                 dealer=dealer,
                 dealer_address=self.members[dealer],
                 encryption_keys=self.encryption_keys(),
-                threshold=self.state.terms.threshold,
+                threshold=self.attempt().threshold,
                 me=index,
                 private_key=bytes(KEYS[index]),
             )
@@ -358,7 +376,7 @@ class Play:
         return open_aggregate(
             total,
             {i: self.open(number, i) for i in members_of(self.state.heard)},
-            threshold=self.state.terms.threshold,
+            threshold=self.attempt().threshold,
             participants=self.locked(number).participants.bit_count(),
             context=self.context(number),
             d=self.form.model_size,

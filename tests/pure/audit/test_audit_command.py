@@ -52,7 +52,7 @@ def bundles(honest: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         writer = BundleWriter(play.store, folder / name)
         audit(play.chain, writer)
         code = load_artifact().deployed_bytecode
-        writer.finish(play.chain, code, creation_code(founded.terms, founded.founders))
+        writer.finish(play.chain, code, creation_code(founded.terms, founded.founders), None)
     return folder / "honest", folder / "faulty"
 
 

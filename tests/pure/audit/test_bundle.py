@@ -28,6 +28,7 @@ def bundled(play: Any, file: Path, code: bytes | None = None, creation: bytes | 
             play.chain,
             load_artifact().deployed_bytecode if code is None else code,
             creation_code(founded.terms, founded.founders) if creation is None else creation,
+            None,
         )
     finally:
         writer.abandon()

@@ -45,11 +45,6 @@ def quarrels(named: Any) -> type:
             bond = self.state.terms.bond_wei
             self.say_with(MemberSlashed(index, SOMEBODY, number, rule, bond - bond // 2, bond // 2, 0))
 
-        def say_with(self, event: Any) -> None:
-            """Another event of the same transaction."""
-            self.chain.together.add(len(self.chain.events))
-            self.say(event, after_s=0)
-
         def shifted_sum(self, number: int) -> Any:
             total = self.sum(number, self.participants(number))
             residues = total.residues.copy()
@@ -63,7 +58,7 @@ def quarrels(named: Any) -> type:
             total, liar, attempt = self.shifted_sum(number), self.aggregator(number), self.attempt().attempt
             place, participants = (number, attempt, 0), self.participants(number)
             cid = self.store.put(total.pack())
-            self.say(AggregateCommitted(*place, liar, participants, total.root(), cid, 0))
+            self.lock(AggregateCommitted(*place, liar, participants, total.root(), cid, 0))
             self.before_challenge(number)
             self.say(AggregateRefuted(*place, liar, 0))
             self.slash(liar, number, 1)
@@ -220,7 +215,7 @@ def test_a_verdict_on_nothing_names_the_contract(named: Any, quarrels: type, kin
 def test_a_slashed_member_that_speaks_is_named(named: Any, quarrels: type) -> None:
     class Loud(quarrels):  # type: ignore[misc,valid-type]
         def openers(self, number: int) -> list[Any]:
-            return list(self.state.order)
+            return list(self.attempt().order)
 
     report = play(Loud, rounds=1, lying_sums=(1,)).audit()
     assert faults_of(named, report) == {(12, named.MEMBERS[0])}
