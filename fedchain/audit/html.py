@@ -7,13 +7,17 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, Status
+from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, Standing, Status
 from .words import (
+    OUTCOMES,
     bytes_in_words,
+    gwei_in_words,
     members_in_words,
+    motion_in_words,
     privacy_in_words,
     refutation_in_words,
     seconds_in_words,
+    time_in_words,
     verdict_in_words,
 )
 
@@ -23,6 +27,17 @@ CLASSES = {
     Status.FAULT: "fault",
     Status.NOT_POSSIBLE: "undone",
     Status.PENDING: "pending",
+}
+
+TONES: dict[Standing, str] = {
+    "counts": "passed",
+    "joining": "passed",
+    "admitted": "pending",
+    "not enrolled": "pending",
+    "left": "pending",
+    "leaving": "undone",
+    "removed": "undone",
+    "slashed": "fault",
 }
 
 
@@ -35,12 +50,21 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"bytes": bytes_in_words, "seconds": seconds_in_words, "members": members_in_words}
+    environment.filters |= {
+        "bytes": bytes_in_words,
+        "seconds": seconds_in_words,
+        "members": members_in_words,
+        "time": time_in_words,
+        "gwei": gwei_in_words,
+    }
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict_in_words(report),
         refuted=[refutation_in_words(report, refutation) for refutation in report.refutations],
         privacy=privacy_in_words(report.privacy) if report.privacy else "",
+        votings=[(motion_in_words(voting), voting) for voting in report.votings],
+        outcomes=OUTCOMES,
+        tones=TONES,
         tone="bad" if report.faults else "good" if report.complete else "unsure",
         explained=CHECKS,
         federation_checks=FEDERATION_CHECKS,

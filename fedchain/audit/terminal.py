@@ -11,11 +11,14 @@ from rich.text import Text
 from .report import CHECKS, ROUND_CHECKS, Account, Check, Report, Status
 from .words import (
     bytes_in_words,
+    demands_in_words,
     members_in_words,
+    members_told,
     privacy_in_words,
     refutation_in_words,
     seconds_in_words,
     verdict_in_words,
+    voting_in_words,
 )
 
 MARKS: dict[Status, tuple[str, str]] = {
@@ -43,10 +46,9 @@ def print_report(console: Console, report: Report) -> None:
         style = "bold red" if report.privacy.is_overspent else ""
         console.print(Text(f"privacy: {privacy_in_words(report.privacy)}", style), soft_wrap=True)
         console.print()
-    for refutation in report.refutations:
-        console.print(Text(f"! {refutation_in_words(report, refutation)}", "yellow"), soft_wrap=True)
-    if report.refutations:
-        console.print()
+    _print_lines(console, "·", "dim", _decisions(report))
+    fallen = [refutation_in_words(report, refutation) for refutation in report.refutations]
+    _print_lines(console, "!", "yellow", fallen)
     for fault in report.faults:
         where = f"round {fault.round}: " if fault.round else ""
         console.print(Text(f"✗ {fault.check}: {where}{fault.offender}", style="bold red"), soft_wrap=True)
@@ -104,6 +106,19 @@ def _print_remarks(console: Console, report: Report) -> None:
                 console.print(Text(f"? round {account.round}, {check.number} {check.name}: {check.detail}", "yellow"))
                 told = True
     if told:
+        console.print()
+
+
+def _decisions(report: Report) -> list[str]:
+    """Who came and went, what was voted on, what was demanded."""
+    votings = [voting_in_words(voting) for voting in report.votings]
+    return [*members_told(report), *votings, *demands_in_words(report)]
+
+
+def _print_lines(console: Console, mark: str, style: str, lines: list[str]) -> None:
+    for line in lines:
+        console.print(Text(f"{mark} {line}", style), soft_wrap=True)
+    if lines:
         console.print()
 
 

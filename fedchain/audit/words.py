@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ..protocol.privacy import PrivacyAccount
-from .report import Refutation, Report
+from .report import Refutation, Report, Voting
 
 
 def verdict_in_words(report: Report) -> str:
@@ -19,20 +19,23 @@ def verdict_in_words(report: Report) -> str:
         return f"ok as far as could be seen; {_count(undone, 'check')} could not be made"
     passed = f"ok, {_count(report.totals.checks_passed, 'check')} passed over {_count(report.totals.rounds, 'round')}"
     fallen = len(report.refutations)
-    return f"{passed}; {_count(fallen, 'wrong statement')} refuted on chain" if fallen else passed
+    return f"{passed}; {_count(fallen, 'statement')} fell on chain" if fallen else passed
 
 
 def refutation_in_words(report: Report, refutation: Refutation) -> str:
-    """What fell, by which rule, what it cost its author, and who set it right."""
-    words = f"round {refutation.round}: the {refutation.what} of {report.address_of(refutation.offender)} was refuted"
+    """What fell, why, by which rule, what it cost its author, who set it right, and what the audit makes of it."""
+    how = {"challenge": "was refuted", "silence": "was kept back", "vote": "was refused by vote"}[refutation.by]
+    words = f"round {refutation.round}: the {refutation.what} of {report.address_of(refutation.offender)} {how}"
     slash = refutation.slash
     if slash is None:
         words += "; its author had been slashed before"
     else:
-        paid = f"{gwei_in_words(slash.burnt_wei)} burnt, {gwei_in_words(slash.reward_wei)} to {slash.challenger}"
-        words += f" (R{slash.rule}): slashed, {paid}"
+        paid = f", {gwei_in_words(slash.reward_wei)} to {slash.challenger}" if slash.reward_wei else ""
+        words += f" (R{slash.rule}): slashed, {gwei_in_words(slash.burnt_wei)} burnt{paid}"
     if refutation.restated_by is not None:
         words += f"; posted anew by {report.address_of(refutation.restated_by)}"
+    if refutation.right:
+        words += "; it was right, as the audit computes it"
     return words
 
 
@@ -41,6 +44,56 @@ def privacy_in_words(account: PrivacyAccount) -> str:
     noise = f"noise {account.multiplier:g} times what one {'record' if account.mode == 'records' else 'member'} can add"
     spent = f"ε {account.spent:.3f} of {account.epsilon:g} spent at δ {account.delta:g}"
     return f"{spent}, by {_count(len(account.releases), 'release')}; {noise}; room for {account.rounds_left} more"
+
+
+def motion_in_words(voting: Voting) -> str:
+    """What was voted on."""
+    match voting.motion:
+        case "abandon":
+            return f"round {voting.round}: to give up the set of attempt {voting.attempt + 1}"
+        case "refuse":
+            return f"round {voting.round}: to refuse the model {voting.subject[:16]}…"
+        case motion:
+            return f"to {motion} {voting.subject}"
+
+
+def voting_in_words(voting: Voting) -> str:
+    """What was voted on, by whom, and whether it was carried."""
+    end = f"carried at {time_in_words(voting.carried_at)}" if voting.carried_at is not None else "not carried"
+    return f"voted {motion_in_words(voting)}: members {members_in_words(voting.voters)}; {end}"
+
+
+def demands_in_words(report: Report) -> list[str]:
+    """A line for each object of which pages were demanded: how many, and what became of them."""
+    lines = []
+    objects = dict.fromkeys((d.round, d.attempt, d.kind, d.author) for d in report.demands)
+    for place in objects:
+        pages = [d for d in report.demands if (d.round, d.attempt, d.kind, d.author) == place]
+        ends = [
+            f"{count} {words}"
+            for outcome, words in OUTCOMES.items()
+            if (count := sum(page.outcome == outcome for page in pages))
+        ]
+        what = f"{_count(len(pages), 'page')} of the {place[2]} of {report.address_of(place[3])} demanded"
+        lines.append(f"round {place[0]}: {what}: {', '.join(ends)}")
+    return lines
+
+
+OUTCOMES = {"open": "open", "shown": "shown", "silent": "kept back, and its author fell", "closed": "closed"}
+"""What became of a demand."""
+
+
+def members_told(report: Report) -> list[str]:
+    """A line for each member that did not simply take part from the beginning to the end."""
+    lines = []
+    for member in report.members:
+        words = [] if member.founder else ["not a founder"]
+        words += [] if member.standing == "counts" else [member.standing]
+        words += [_count(member.strikes, "strike")] if member.strikes else []
+        words += [f"{member.keys} keys registered"] if member.keys > 1 else []
+        if words:
+            lines.append(f"member {member.index} ({member.address}): {', '.join(words)}")
+    return lines
 
 
 def gwei_in_words(wei: int) -> str:

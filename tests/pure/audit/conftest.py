@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import copy
+import io
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from nacl.public import PrivateKey
+from rich.console import Console
 
+from fedchain.audit import print_report
 from fedchain.audit.audit import audit
 from fedchain.audit.report import Report
 from fedchain.crypto import (
@@ -26,6 +30,7 @@ from fedchain.crypto import (
     make_opening,
     open_aggregate,
     open_share,
+    show_aggregate,
     sum_ciphertexts,
 )
 from fedchain.errors import ObjectCorrupt, ObjectMissing
@@ -34,21 +39,34 @@ from fedchain.protocol.arithmetic import average, counted_weights, quantise
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
+from fedchain.protocol.descent import aggregate_page
 from fedchain.protocol.events import (
     AggregateCommitted,
+    BondWithdrawn,
     DutiesMissed,
+    EncryptionKeyRotated,
     Event,
     FederationFounded,
+    MemberAdmitted,
     MemberEnrolled,
+    MemberLeaving,
+    Motion,
+    MotionVoted,
     OpeningPublished,
+    PageDemanded,
+    PageShown,
     ReceiptPosted,
     ResultCommitted,
+    RewardWithdrawn,
+    SetAbandoned,
     Terms,
     UpdateCommitted,
 )
-from fedchain.protocol.ids import Address, Bitmap, Cid, Index, bitmap_of, members_of
+from fedchain.protocol.evidence import NO_ROOT
+from fedchain.protocol.ids import Address, Bitmap, Cid, Index, Root, bitmap_of, members_of
 from fedchain.protocol.model import assemble, layout_from, model_digest
 from fedchain.protocol.outer import following_model, with_first_state
+from fedchain.protocol.pages import Page
 from fedchain.protocol.participants import choose_participants
 from fedchain.protocol.phase import aggregator_of, duties_missed, live_attempt
 from fedchain.protocol.state import FederationState
@@ -58,8 +76,11 @@ from fedchain.protocol.update_format import UpdateFormat, join_values, model_siz
 CHAIN_ID = 31337
 CONTRACT = Address("0x" + "c0" * 20)
 MEMBERS = tuple(Address("0x" + f"{i + 1:02x}" * 20) for i in range(5))
-KEYS = tuple(PrivateKey(bytes([i + 1]) * 32) for i in range(5))
-WEIGHTS = (100, 60, 80, 40, 20)
+JOINER, STRANGER = Address("0x" + "06" * 20), Address("0x" + "99" * 20)
+"""Who is no founder; who is no member."""
+
+KEYS = tuple(PrivateKey(bytes([i + 1]) * 32) for i in range(6))
+WEIGHTS = (100, 60, 80, 40, 20, 90)
 LAYOUT = layout_from({"hidden.weight": (50, 40), "hidden.bias": (50,), "out.weight": (19, 50)})
 """3,000 values."""
 
@@ -159,7 +180,7 @@ class Play:
         self.rounds = rounds
         self.random = np.random.default_rng(7)
         self.uploads: dict[tuple[int, Index], Upload] = {}
-        self.shares: dict[tuple[int, Index, Index], Any] = {}
+        self.keys = {bytes(key.public_key): bytes(key) for key in KEYS}
 
     def run(self) -> Play:
         """Play everything: founding, enrolment, the rounds."""
@@ -221,6 +242,45 @@ class Play:
 
     def enrol(self, index: Index) -> None:
         self.say(MemberEnrolled(index, self.members[index], bytes(KEYS[index].public_key), WEIGHTS[index], 0))
+
+    # votes, and what follows from them
+
+    def vote(
+        self, motion: Motion, subject: bytes = bytes(32), round: int = 0, attempt: int = 0, by: Any = (0,)
+    ) -> None:
+        """Each of these members votes for one motion."""
+        for index in by:
+            self.say(MotionVoted(motion, index, round, attempt, subject.rjust(32, b"\0"), 0))
+
+    def admit(self, account: Address, by: Any = (0, 1, 2)) -> None:
+        """Members vote an account in; it enrols."""
+        self.vote(Motion.ADMIT, bytes.fromhex(account[2:]), by=by)
+        index = self.state.index_of(account)
+        self.say_with(MemberAdmitted(Index(len(self.state.accounts)) if index is None else index, account, 0))
+        self.members = self.state.accounts
+
+    def remove(self, index: Index, by: Any = (0, 1, 2)) -> None:
+        self.vote(Motion.REMOVE, bytes([index]), by=by)
+        self.say_with(MemberLeaving(index, True, 0))
+
+    def abandon(self, number: int, by: Any = (0, 1, 2)) -> None:
+        """Members give up the locked set."""
+        attempt, participants = self.attempt().attempt, self.locked(number).participants
+        self.vote(Motion.ABANDON, round=number, attempt=attempt, by=by)
+        self.say_with(SetAbandoned(number, attempt, 0, participants, 0))
+
+    def rotate(self, index: Index) -> None:
+        key = PrivateKey(bytes([0x80 + index]) * 32)
+        self.keys[bytes(key.public_key)] = bytes(key)
+        self.say(EncryptionKeyRotated(index, bytes(key.public_key), 0))
+
+    # demands
+
+    def demand(self, page: Page, by: Address) -> None:
+        self.say(PageDemanded(page.name, by, self.chain.time + 5 + self.state.terms.answer_window_s, page, 0))
+
+    def show(self, page: Page, words: Any, by: Address, other: Root = NO_ROOT) -> None:
+        self.say(PageShown(page.name, by, other, words, 0))
 
     # one round
 
@@ -356,7 +416,7 @@ class Play:
                 encryption_keys=self.encryption_keys(),
                 threshold=self.attempt().threshold,
                 me=index,
-                private_key=bytes(KEYS[index]),
+                private_key=self.keys[self.encryption_keys()[index]],
             )
             for dealer in members_of(self.locked(number).participants)
         ]
@@ -429,6 +489,24 @@ class Play:
 
     # changing history afterwards
 
+    def dropped(self, kind: type, **where: Any) -> Play:
+        """A copy without the first event of a kind (and of these field values)."""
+        play, at = self.copy(), self.place(kind, **where)
+        del play.chain.events[at]
+        play.chain.together = {i - (i > at) for i in play.chain.together if i != at}
+        return play
+
+    def inserted(self, event: Any, kind: type, **where: Any) -> Play:
+        """A copy in which an event comes right after the first of a kind, at its time and in its transaction."""
+        play, at = self.copy(), self.place(kind, **where)
+        play.chain.events.insert(at + 1, replace(event, at=play.chain.events[at].at))
+        play.chain.together = {i + (i > at) for i in play.chain.together} | {at + 1}
+        return play
+
+    def place(self, kind: type, **where: Any) -> int:
+        """Where the first event of a kind with these field values stands in the log."""
+        return next(i for i, event in enumerate(self.chain.events) if event is self.event(kind, **where))
+
     def copy(self) -> Play:
         """The same federation, to be changed without changing this one."""
         return copy.deepcopy(self)
@@ -470,7 +548,9 @@ class Named:
     numpy, ResultCommitted = np, ResultCommitted
     Play, MemoryStore, MemoryChain = Play, MemoryStore, MemoryChain
     MEMBERS, WEIGHTS, LAYOUT, CHAIN_ID, CONTRACT = MEMBERS, WEIGHTS, LAYOUT, CHAIN_ID, CONTRACT
+    JOINER, STRANGER = JOINER, STRANGER
     charter_of, flipped, found = staticmethod(charter_of), staticmethod(flipped), staticmethod(found)
+    model_digest = staticmethod(model_digest)
 
 
 @pytest.fixture(scope="session")
@@ -478,7 +558,65 @@ def named() -> type[Named]:
     return Named
 
 
+class Lively(Play):
+    """Honest rounds in which members come, go, rotate keys, miss duties, give up a set, and are asked for pages."""
+
+    def commit(self, number: int, index: Index) -> None:
+        if (number, index) == (1, 0):
+            self.admit(JOINER)
+            self.enrol(Index(5))
+            self.remove(Index(4))
+            self.rotate(Index(2))
+        if (number, index) == (3, 0):
+            self.say(MemberLeaving(Index(3), False, 0))
+        super().commit(number, index)
+
+    def aggregate(self, number: int) -> None:
+        # The first aggregator of the run lets its turn pass.
+        self.chain.time += self.charter.windows.aggregate_s if number == 1 else 0
+        super().aggregate(number)
+
+    def close(self, number: int) -> None:
+        if number == 2 and self.attempt().attempt == 0:
+            self.abandon(2)
+            super().round(2)
+            return
+        if number == 3:
+            self.say(BondWithdrawn(Index(4), self.state.bond_of(Index(4)), 0), after_s=2000)
+        super().close(number)
+        if number == 1:
+            self.show_root()
+
+    def show_root(self) -> None:
+        """Somebody demands the root's page of the first sum, and its author shows it."""
+        posted = self.state.closed[1].posted_sum
+        assert posted is not None
+        page, author = aggregate_page(posted, LAYOUT.size), self.members[posted.index]
+        total = Aggregate.parse(self.store.served[posted.cid], LAYOUT.size)
+        self.demand(page, by=STRANGER)
+        self.show(page, show_aggregate(page, total), by=author)
+        self.say(RewardWithdrawn(author, self.state.terms.deposit_wei, 0))
+
+
+@pytest.fixture(scope="session")
+def lively() -> Play:
+    """Three rounds of it, played once."""
+    return Lively(rounds=3).run()
+
+
 @pytest.fixture(scope="session")
 def honest() -> Play:
     """Two honest rounds, played once; whoever changes it takes a copy."""
     return Play(rounds=2).run()
+
+
+@pytest.fixture(scope="session")
+def terminal() -> Callable[[Report], str]:
+    """What the terminal shows of a report."""
+
+    def shown(report: Report) -> str:
+        console = Console(file=io.StringIO(), width=300, record=True)
+        print_report(console, report)
+        return console.export_text()
+
+    return shown

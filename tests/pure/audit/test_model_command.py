@@ -97,7 +97,7 @@ def folder(named: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = BundleWriter(played.store, folder / f"{name}.zip")
         audit(played.chain, writer)
         code = load_artifact().deployed_bytecode
-        writer.finish(played.chain, code, creation_code(founded.terms, founded.founders))
+        writer.finish(played.chain, code, creation_code(founded.terms, founded.founders), None)
     lines = [",".join(f"x{i}" for i in range(40)) + ",truth"]
     random = np.random.default_rng(3)
     lines += [",".join(f"{value:.4f}" for value in random.normal(size=40)) + f",{row % 19}" for row in range(6)]

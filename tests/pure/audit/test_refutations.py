@@ -130,7 +130,7 @@ def test_every_form_of_the_report_tells_what_was_refuted(named: Any, quarrels: t
     for text in (console.export_text(), render_html(report)):
         assert words in text
         assert f"posted anew by {named.MEMBERS[4]}" in text
-        assert "1 wrong statement refuted on chain" in text
+        assert "1 statement fell on chain" in text
     (entry,) = report.to_json()["refutations"]
     assert (entry["what"], entry["offender"], entry["slash"]["rule"]) == ("aggregate", 0, 1)
 
