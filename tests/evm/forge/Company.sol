@@ -60,6 +60,7 @@ abstract contract Company is IRecord {
     uint256 internal _honest; // members, by index
     uint256 internal _deposits; // demands that are open
     mapping(bytes32 place => uint128 participants) private _setOf;
+    mapping(bytes32 place => bytes32 model) private _baseOf;
 
     // The table: how often each function was called with each outcome (0: it was done), and how many calls came in each phase.
     bytes32[] private _outcomes; // function ‖ refusal
@@ -132,6 +133,7 @@ abstract contract Company is IRecord {
         _checkMembers();
         _checkSet(_federation.currentRound());
         _checkSet(uint32(1 + _draw(_federation.currentRound())));
+        _checkBase(_live());
     }
 
     /// @dev Phases go forward within an attempt, attempts within a round, and rounds unless a result was refuted.
@@ -195,6 +197,13 @@ abstract contract Company is IRecord {
         bytes32 place = _place(round, seen.attempt);
         if (_setOf[place] == 0) _setOf[place] = seen.participants;
         _hold(_setOf[place] == seen.participants, "a second participant set");
+    }
+
+    /// @dev An attempt trains from one model, for ever: whoever prepared a statement for it need not ask again.
+    function _checkBase(RoundView memory live) private {
+        bytes32 place = _place(live.round, live.attempt);
+        if (_baseOf[place] == 0) _baseOf[place] = _federation.model();
+        _hold(_baseOf[place] == _federation.model(), "a second model");
     }
 
     function _moment() internal view returns (Moment memory) {

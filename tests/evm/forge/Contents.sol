@@ -130,9 +130,9 @@ abstract contract Contents is Company {
         result = Numbers.root(_resultOf(round, attempt, participants), _depth);
     }
 
-    /// @dev A digest that stands for the model which follows from a result.
-    function _modelOf(uint32 round, uint32 attempt) internal pure returns (bytes32) {
-        return keccak256(abi.encode("model", round, attempt));
+    /// @dev A digest that stands for the model which follows from a result; each lie has its own.
+    function _modelOf(uint32 round, uint32 attempt, Flaw flaw) internal pure returns (bytes32) {
+        return keccak256(abi.encode("model", round, attempt, flaw));
     }
 
     // ---------------------------------------------------------------- signatures (EIP-712, EIP-2098)

@@ -191,6 +191,7 @@ contract Handler is Quarrels {
     }
 
     function showPage(uint256 seed) external watched(seed) {
+        if (_chance(8)) _answerAgain(_anybody());
         if (_asked.length != 0) _show(_anybody(), _draw(_asked.length));
     }
 

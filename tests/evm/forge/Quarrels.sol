@@ -19,6 +19,7 @@ abstract contract Quarrels is Statements {
     }
 
     Asked[] internal _asked;
+    Page private _last; // that was answered, or whose demand was closed
 
     // ---------------------------------------------------------------- challenges
 
@@ -300,8 +301,21 @@ abstract contract Quarrels is Statements {
 
     function _forget(uint256 which) private {
         _deposits--;
+        _last = _asked[which].page;
         _asked[which] = _asked[_asked.length - 1];
         _asked.pop();
+    }
+
+    /// @dev A demand is answered once, or closed once, and its page not demanded again.
+    function _answerAgain(address account) internal {
+        if (_last.word == 0) return;
+        bytes4 refusal = _send(account, 0, abi.encodeCall(ICouncil.showPage, (_last, 0, new bytes32[](0))));
+        _hold(refusal == FederationNoDemand.selector, "a demand is answered twice");
+        refusal = _send(account, 0, abi.encodeCall(ICouncil.closeDemand, (_last)));
+        _hold(refusal == FederationNoDemand.selector, "a demand is closed twice");
+        bytes memory data = abi.encodeCall(ICouncil.demandPage, (_last, new Line[](0)));
+        refusal = _send(account, _council.demandDeposit(), data);
+        _hold(refusal == FederationAlreadyDemanded.selector, "a page is demanded twice");
     }
 
     /// @inheritdoc Statements

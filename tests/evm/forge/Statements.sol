@@ -146,7 +146,7 @@ abstract contract Statements is Contents {
                 keySum,
                 result,
                 CID,
-                flaw == Flaw.Model ? bytes32("no model") : _modelOf(live.round, live.attempt),
+                _modelOf(live.round, live.attempt, flaw),
                 CID
             )
         );
