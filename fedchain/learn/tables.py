@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from .sources import MAX_BYTES, read_member
 
 Table = dict[str, NDArray[Any]]
 """Columns by name, in the file's order; all have as many rows."""
 
 
-def read_table(path: Path) -> Table:
-    """The columns of a CSV or npz file. Raises UsageError, with the line where there is one.
+def read_table(path: Path, member: str | None = None) -> Table:
+    """The columns of a CSV or npz file, or of the CSV file `member` inside a wheel, zip or tar (`sources.read_member`).
+
+    Raises UsageError, with the line where there is one.
 
     CSV: separated by comma, semicolon or tab; a first line that is not all numbers is a header, else the columns are
     named 0, 1, …; a column of numbers is (k,) float64, any other text. npz: every array, its first axis the rows.
     """
     try:
-        table = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
+        if member is None and path.suffix == ".npz":
+            table = _read_npz(path)
+        elif member is None:
+            table = _read_csv(path.read_bytes(), str(path))
+        else:
+            table = _read_csv(read_member(path, member), f"{path}: {member}")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     lengths = {name: len(column) for name, column in table.items()}
@@ -67,9 +77,10 @@ def npz_bytes(table: Mapping[str, NDArray[Any]]) -> bytes:
     return out.getvalue()
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(content: bytes, path: str) -> Table:
+    """`path`: what errors call it."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text; give a CSV file, or arrays as .npz") from error
     first = text.partition("\n")[0]
@@ -106,14 +117,37 @@ def _column(cells: list[str]) -> NDArray[Any]:
 
 def _read_npz(path: Path) -> Table:
     try:
+        _check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             table = {str(name): np.asarray(file[name]) for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UsageError(f"{path} is not an npz file of plain arrays: {error}") from error
     for name, column in table.items():
         if column.ndim == 0:
             raise UsageError(f"{path}: {name!r} is a single value; every array needs one row an example")
     return table
+
+
+def _check_npz(path: Path) -> None:
+    """Refuse arrays whose headers say more than is there, before numpy makes room for them. Raises ValueError."""
+    with zipfile.ZipFile(path) as zipped:
+        if sum(entry.file_size for entry in zipped.infolist()) > MAX_BYTES:
+            raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
+        for entry in zipped.infolist():
+            with zipped.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                if version not in _NPY_HEADERS:
+                    raise ValueError(f"{entry.filename} is of version {version}")
+                shape, _, kind = _NPY_HEADERS[version](file)
+            size = math.prod(shape) * kind.itemsize
+            if not kind.hasobject and size > entry.file_size:
+                raise ValueError(f"{entry.filename} says {shape} of {kind}, {size} bytes, and has {entry.file_size}")
+
+
+_NPY_HEADERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def _cells(column: NDArray[Any]) -> list[str]:

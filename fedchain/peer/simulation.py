@@ -43,12 +43,15 @@ def simulate(
     speeds: Sequence[float] | None = None,
     absent: Sequence[int] = (),
     base: bytes | None = None,
+    kept: Sequence[bytes | None] | None = None,
+    first: int = 1,
     machine: Machine = Machine(),
 ) -> Iterator[SimulatedRound]:
     """Play the charter's rounds with so many members, all but the `absent` in every sum.
 
     `speeds` are each member's steps in a second of pretended time, for charters with adaptive local steps and a
-    `budget_s`; without it nobody's budget ends. `base` is the first model, the charter's own by default.
+    `budget_s`; without it nobody's budget ends. `base` is the first model, the charter's own by default. A run that was
+    broken off goes on, as if it had not been, with the last round's `base` and `kept` and the `first` round to play.
     Raises UsageError for more members than the charter's sums have room for.
     """
     check_members(charter, members)
@@ -59,9 +62,9 @@ def simulate(
     weight = sum(weights[i] for i in present)
     base = first_model(task, charter) if base is None else base
     form = update_format(charter, update_size_of(base, charter))
-    kept: list[bytes | None] = [None] * members
+    own: list[bytes | None] = list(kept) if kept is not None else [None] * members
     rate = charter.privacy.sampling_rate
-    for round in range(1, (rounds or charter.run.rounds) + 1):
+    for round in range(first, (rounds or charter.run.rounds) + 1):
         coefficients = np.zeros(form.coefficients, dtype=np.uint64)
         rotation = rotation_seed(round, 0, model_digest(base))
         steps = []
@@ -82,10 +85,10 @@ def simulate(
                 progress=clock.step,
                 machine=machine,
                 budget_s=(charter.algorithm.budget_s or math.inf) if speeds is not None else math.inf,
-                kept=kept[i],
+                kept=own[i],
                 clock=clock,
             )
-            kept[i] = result.kept
+            own[i] = result.kept
             steps.append(result.steps)
             values = values_of(
                 result.update, weights[i], max(weights), form, rotation, seed_for("rounding", seed, **place)
@@ -100,7 +103,7 @@ def simulate(
             rotation=rotation,
         )
         base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights))
-        yield SimulatedRound(round, base, tuple(kept), tuple(steps))
+        yield SimulatedRound(round, base, tuple(own), tuple(steps))
 
 
 class _Pretended:
