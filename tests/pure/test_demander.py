@@ -13,6 +13,7 @@ from fedchain.crypto import Aggregate, Opening, make_opening
 from fedchain.crypto.aggregate import leaf_hashes
 from fedchain.crypto.shamir import interpolate, point_of
 from fedchain.peer.demander import Pursuit
+from fedchain.peer.start import DEPOSITS
 from fedchain.protocol.actions import CloseDemand, DemandPage, ShowPage, VoteToRefuse
 from fedchain.protocol.demands import check_closed, check_demand, check_shown
 from fedchain.protocol.disputes import judge
@@ -230,14 +231,14 @@ def test_an_openers_leaf_that_nobody_has_is_demanded_from_its_author(stage: Any)
     assert court.upheld(challenge) == LIAR
 
 
-def test_a_key_sum_that_follows_from_a_wrong_opening_falls_by_its_noise(stage: Any) -> None:
-    """The closer took the opening of an accomplice: R2 holds nothing against it, R3 needs all of its S."""
+def conspired(stage: Any, places: list[int]) -> tuple[FederationState, str]:
+    """The closer took an opening that its accomplice had made wrong in these places; nobody can fetch the result."""
     all_open(stage)
     closing, right = stage.closing, stage.result()
     attempt = closing.current
     opened = {i: Opening.parse(stage.world.store[p.cid]) for i, p in attempt.openings.items()}
     elements = opened[Index(2)].elements.copy()
-    elements[70] = (int(elements[70]) + 1) % 65521
+    elements[places] = (elements[places].astype(np.int64) + 1) % 65521
     forged = Opening(elements)
     accomplice = replace(attempt.openings[Index(2)], root=forged.root(), cid=stage.world.put(forged.encode()))
     openings = MappingProxyType({**attempt.openings, Index(2): accomplice})
@@ -247,12 +248,31 @@ def test_a_key_sum_that_follows_from_a_wrong_opening_falls_by_its_noise(stage: A
     key_sum = interpolate([point_of(i) for i in committee], values)
     lies = stage.put(replace(right, elements=key_sum.astype(np.uint16)))
     state = stage.closed_with(**lies, model_digest=WRONG, openers=bitmap_of(committee))
+    return state, lies["result_cid"]
+
+
+@pytest.mark.parametrize("leaves", [[1], list(range(32))])
+def test_a_key_sum_that_follows_from_a_wrong_opening_falls_by_its_noise(stage: Any, leaves: list[int]) -> None:
+    """R2 holds nothing against it; R3 needs all of its S, and so every leaf of it that is not the right one."""
+    state, cid = conspired(stage, [64 * leaf + 6 for leaf in leaves])
     court = Court(stage, state, stage.now + 2)
-    (challenge,) = court.settle(court.peer(0, lies["result_cid"]), court.peer(LIAR))
+    (challenge,) = court.settle(court.peer(0, cid), court.peer(LIAR))
     assert isinstance(challenge, ChallengeResult)
-    assert demanded(court)[:2] == [(Kind.KEY_SUM, 5, 0), (Kind.KEY_SUM, 0, 1)]
-    assert [kind for kind, _, _ in demanded(court)[2:]] == [Kind.RESULT]
+    first, *others = demanded(court)
+    assert first == (Kind.KEY_SUM, 5, 0)
+    assert [kind for kind, _, _ in others] == [Kind.KEY_SUM] * len(leaves) + [Kind.RESULT]
+    assert {position for kind, _, position in others if kind is Kind.KEY_SUM} == set(leaves)
+    assert len(others) < DEPOSITS, "the costliest lie is within what a peer risks unless it is told otherwise"
     assert court.upheld(challenge) == LIAR
+
+
+def test_what_is_demanded_at_once_is_within_the_deposits_too(stage: Any) -> None:
+    state, cid = conspired(stage, [64 * leaf + 6 for leaf in range(32)])
+    court = Court(stage, state, stage.now + 2)
+    peer = court.peer(0, cid)
+    peer.context.deposits = 7
+    assert court.settle(peer, court.peer(LIAR)) == []
+    assert len(court.state.demands) == 7
 
 
 def test_a_root_that_is_wrong_in_its_padding_alone_is_refused_by_vote(stage: Any) -> None:
