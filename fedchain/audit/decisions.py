@@ -89,6 +89,16 @@ def slash_due(
     return [Due.of(MemberSlashed, 12, scope, index=index, round=scope.round, rule=rule, **says, **money)]
 
 
+def lines_of(state: FederationState, page: Page) -> tuple[Line, ...]:
+    """The list on record that a page's statement stands in: whoever demanded it must have shown it."""
+    attempt = attempt_of(state, page.round, page.attempt)
+    if attempt is None or page.kind not in LISTED:
+        return ()
+    if page.kind is Kind.CIPHERTEXT:
+        return tuple(Line(index, commit.commitment) for index, commit in attempt.commits.items())
+    return tuple(Line(index, opening.root) for index, opening in attempt.openings.items())
+
+
 def _judge_duties(state: FederationState, event: DutiesMissed, scope: Scope, docket: Docket) -> bool:
     attempt = live_attempt(state, event.at)
     if attempt is None or (attempt.round, attempt.attempt) != scope:
@@ -176,7 +186,7 @@ def _judge_demand(state: FederationState, event: PageDemanded, scope: Scope, doc
         "a demand of a page of what is on record, once, by its name, with an eighth of the challenge window to go"
     )
     try:
-        check_demand(state, DemandPage(page, _lines_of(state, page), state.terms.deposit_wei), event.at)
+        check_demand(state, DemandPage(page, lines_of(state, page), state.terms.deposit_wei), event.at)
     except Refused as refused:
         docket.fault(scope, 12, expected, f"one at {event.at} ({refused})")
         return False
@@ -237,16 +247,6 @@ def _open_demand(
 
 def _falls(kind: type[AggregateRefuted] | type[ResultRefuted], scope: Scope, index: Index) -> Due:
     return Due.of(kind, 12, scope, round=scope.round, attempt=scope.attempt, group=0, index=index)
-
-
-def _lines_of(state: FederationState, page: Page) -> tuple[Line, ...]:
-    """The list on record that a page's statement stands in: whoever demanded it must have shown it."""
-    attempt = attempt_of(state, page.round, page.attempt)
-    if attempt is None or page.kind not in LISTED:
-        return ()
-    if page.kind is Kind.CIPHERTEXT:
-        return tuple(Line(index, commit.commitment) for index, commit in attempt.commits.items())
-    return tuple(Line(index, opening.root) for index, opening in attempt.openings.items())
 
 
 def _names(state: FederationState, members: int) -> str:

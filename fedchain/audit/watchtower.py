@@ -1,31 +1,23 @@
 """The watchtower: follows a federation, audits each statement while it can be challenged, and proves what is wrong.
 
-It needs no key to watch. Whoever gives it a sender lets it challenge: half of a liar's bond is the challenger's.
+It needs no key to watch. Whoever gives it a sender lets it challenge, and demand what is kept back: half of a liar's
+bond is the challenger's.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import Evidence, TransactionFailed, WorldError
+from ..errors import WorldError
 from ..ports import ChainReader, ChainWriter
 from ..protocol.charter import Charter
-from ..protocol.disputes import Refused, judge
 from ..protocol.events import FederationFounded, ResultCommitted
-from ..protocol.evidence import (
-    Challenge,
-    ChallengeAggregate,
-    ChallengeEquivocation,
-    ChallengeKeySum,
-    ChallengeResidue,
-    ChallengeResult,
-)
 from ..protocol.phase import challenges_end_at, live_attempt, start_of_run, training_end
 from ..protocol.state import Attempt, FederationState, PostedSum
+from .accuser import DEPOSITS, Accuser, Sighting, Tell
 from .closing import check_closing
 from .founding import check_charter
 from .ledger import Ledger
@@ -34,29 +26,9 @@ from .report import Outcome
 from .shelf import Objects, Shelf
 from .subject import Subject
 from .uploads import check_uploads
-from .words import gwei_in_words
 
-_RULES: dict[type[Challenge], str] = {
-    ChallengeAggregate: "R1",
-    ChallengeKeySum: "R2",
-    ChallengeResult: "R3",
-    ChallengeResidue: "R4",
-    ChallengeEquivocation: "R5",
-}
 _LOOKS = 20
 """How often an attempt is looked at again because something that a check needs was not to be had."""
-
-Tell = Callable[[str], None]
-"""Called with a line for people whenever something was seen or done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """What one look at an attempt found: broken rules, and what the contract would uphold."""
-
-    attempt: Attempt
-    faults: tuple[Evidence, ...]
-    challenges: tuple[Challenge, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +40,8 @@ class _Seen:
     updates: int
     posted_sum: PostedSum | None
     result: ResultCommitted | None
+    demands: int
+    """How many demands of pages were answered or closed."""
 
 
 class Watchtower:
@@ -79,6 +53,8 @@ class Watchtower:
         self._folder = folder
         self._charter: Charter | None = None
         self._looks: dict[_Seen, int] = {}
+        self._sightings: dict[_Seen, Sighting | None] = {}
+        """What was seen last where it takes pages to prove it."""
 
     def look(self) -> tuple[Sighting, ...]:
         """What is new and wrong since the last look. Raises ChainUnreachable, ChainMismatch, StoreUnreachable."""
@@ -99,9 +75,13 @@ class Watchtower:
         return start_of_run(state, now) is not None and end is not None and now >= end
 
     def _look_at(self, state: FederationState, attempt: Attempt, outcome: Outcome, now: int) -> Sighting | None:
-        seen = _Seen(attempt.round, attempt.attempt, len(attempt.commits), attempt.posted_sum, attempt.result)
-        if self._looks.get(seen, 0) >= _LOOKS:
-            return None
+        ended = sum(not d.open and (d.page.round, d.page.attempt) == _place(attempt) for d in state.demands.values())
+        seen = _Seen(*_place(attempt), len(attempt.commits), attempt.posted_sum, attempt.result, ended)
+        before = self._sightings.get(seen)
+        demanded = before is not None and before.wanted and all(page.name in state.demands for page in before.wanted)
+        if demanded or self._looks.get(seen, 0) >= _LOOKS:
+            # Nothing changes before a page is shown, or its deadline has passed.
+            return before
         keep = self._charter.storage.keep_rounds if self._charter else 0
         subject = Subject(
             chain_id=self._reader.chain_id,
@@ -117,29 +97,42 @@ class Watchtower:
         )
         uploads = check_uploads(subject)
         recomputed = check_closing(subject, uploads)
-        challenges = tuple(prove(subject, uploads, recomputed, now))
+        log = [entry.event for entry in self._reader.log()]
+        challenges, wanted = prove(subject, uploads, recomputed, log, now)
         undone = any(subject.ledger.is_blocked(subject.scope, number) for number in (3, 4, 7, 8, 9))
         # What is complete is not looked at again; what is proven is, until the contract has said so.
-        self._looks[seen] = self._looks.get(seen, 0) + 1 if undone or challenges else _LOOKS
+        self._looks[seen] = self._looks.get(seen, 0) + 1 if undone or challenges or wanted else _LOOKS
         if outcome != "open":
             subject.shelf.clear(keep=attempt.result.model_cid if attempt.result else attempt.base_cid)
         faults = tuple(fault for fault in subject.ledger.faults() if fault.round)
-        return Sighting(attempt, faults, challenges) if faults or challenges else None
+        sighting = Sighting(attempt, faults, challenges, wanted) if faults or challenges or wanted else None
+        self._sightings[seen] = sighting if wanted else None
+        return sighting
 
 
-def follow(reader: ChainReader, store: Objects, sender: ChainWriter | None, tell: Tell, *, poll_s: float = 2.0) -> None:
-    """Watch a federation until nothing can be challenged any more; with a sender, challenge what can be.
+def follow(
+    reader: ChainReader,
+    store: Objects,
+    sender: ChainWriter | None,
+    tell: Tell,
+    *,
+    deposits: int = DEPOSITS,
+    poll_s: float = 2.0,
+) -> None:
+    """Watch a federation until nothing can be challenged any more; with a sender, challenge and demand what can be.
 
-    The world's failures are told and tried again. A challenge that another's overtook is no failure.
+    `deposits` bounds how many may be out, or gone, for demanded pages. The world's failures are told and tried again. A
+    challenge that another's overtook is no failure.
     """
     with tempfile.TemporaryDirectory(prefix="fedchain-watch-") as folder:
         tower, said = Watchtower(reader, store, Path(folder)), _Once(tell)
+        accuser = Accuser(reader, sender, said, deposits)
         while True:
             try:
-                for sighting in tower.look():
+                sightings = tower.look()
+                for sighting in sightings:
                     _tell_faults(said, sighting)
-                    if _challenge(reader, sighting, sender, said):
-                        break
+                accuser.act(sightings)
                 if tower.is_over():
                     return
             except WorldError as error:
@@ -165,31 +158,8 @@ def _tell_faults(tell: Tell, sighting: Sighting) -> None:
         tell(f"✗ round {fault.round}, {fault.check}: {fault.offender}: expected {fault.expected}, got {fault.got}")
 
 
-def _challenge(reader: ChainReader, sighting: Sighting, sender: ChainWriter | None, tell: Tell) -> bool:
-    """Hand each piece of evidence to the contract; whether the chain holds something new now."""
-    state, now = reader.refresh(), reader.now()
-    for challenge in sighting.challenges:
-        try:
-            liar = judge(state, reader.chain_id, reader.contract, challenge, now)
-        except Refused:
-            return True
-        what = f"{_RULES[type(challenge)]} against {state.accounts[liar]} in round {sighting.attempt.round}"
-        if sender is None:
-            tell(f"! {what} would be upheld; give --challenge and a --key to take it to the contract")
-            continue
-        tell(f"! {what}: challenging")
-        fallen = len(sighting.attempt.refuted_sums) + len(sighting.attempt.refuted_results)
-        key = f"{type(challenge).__name__}/{sighting.attempt.round}/{sighting.attempt.attempt}/{liar}/{fallen}"
-        try:
-            transaction = sender.submit(key, challenge)
-        except TransactionFailed as error:
-            # Somebody else was quicker, or the state has moved on: the next look tells.
-            tell(f"! {what}: {error}")
-            return True
-        reward = state.terms.bond_wei // 2 if state.bonded >> liar & 1 else 0
-        tell(f"✓ {what}: upheld (0x{transaction.hex()}), {gwei_in_words(reward)} earned")
-        return True
-    return False
+def _place(attempt: Attempt) -> tuple[int, int]:
+    return attempt.round, attempt.attempt
 
 
 def _watched(state: FederationState, now: int) -> list[tuple[Attempt, Outcome]]:

@@ -79,6 +79,13 @@ def audit(
     password_file: Annotated[
         Path | None, typer.Option(help="A file with the key's password [default: FEDCHAIN_PASSWORD, or a prompt].")
     ] = None,
+    demand_budget: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many deposits (a 32nd of a bond each) may be out, or gone, for pages that others keep back.",
+        ),
+    ] = 40,
     poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between looks at the chain.")] = 2,
 ) -> None:
     """Check every round of a federation: charter, uploads, order, sums, openings, results, models, stakes.
@@ -112,7 +119,9 @@ def audit(
         if from_file is not None or only_round is not None:
             raise UsageError("--watch follows the chain; drop --from and --round")
         signer = key if challenge else None
-        sources.watch(signer, password_file, poll_s, lambda line: console.print(Text(line), soft_wrap=True))
+        sources.watch(
+            signer, password_file, demand_budget, poll_s, lambda line: console.print(Text(line), soft_wrap=True)
+        )
     try:
         report = sources.audit(only_round, bundle_file)
         if json_file is not None:
@@ -156,8 +165,16 @@ class _Sources:
                 return _run(bundle, bundle, only_round)
             return self._of_chain(bundle, bundle.contract, only_round, None)
 
-    def watch(self, key: Path | None, password_file: Path | None, poll_s: float, tell: Callable[[str], None]) -> None:
-        """Follow the run until nothing can be challenged any more; with a key, challenge what is wrong."""
+    def watch(
+        self,
+        key: Path | None,
+        password_file: Path | None,
+        deposits: int,
+        poll_s: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Follow the run until nothing can be challenged any more; with a key, challenge what is wrong, and demand what
+        is kept back."""
         from ..audit import follow
         from ..store.ipfs import IpfsStore
 
@@ -173,7 +190,7 @@ class _Sources:
             sender = Sender(
                 self.rpc or "", reader.contract, identity.account_private, VolatileJournal(), chain_id=reader.chain_id
             )
-        follow(reader, IpfsStore(self.ipfs, timeout_s=self.timeout_s), sender, tell, poll_s=poll_s)
+        follow(reader, IpfsStore(self.ipfs, timeout_s=self.timeout_s), sender, tell, deposits=deposits, poll_s=poll_s)
 
     def _of_chain(
         self, store: Objects, bundled: Address | None, only_round: int | None, bundle_file: Path | None

@@ -28,6 +28,7 @@ from .proofs import (
     with_leaves,
     wrong_coefficient,
 )
+from .pursuit import DeadEnd, Pages, ResultPursuit, pursue_sum
 from .result import Result
 from .sealing import generate_encryption_key
 from .seed import RoundContext
@@ -50,11 +51,14 @@ __all__ = [
     "Aggregate",
     "Blob",
     "CommittedUpload",
+    "DeadEnd",
     "EngineName",
     "NotEnoughOpenings",
     "Opened",
     "Opening",
+    "Pages",
     "Result",
+    "ResultPursuit",
     "RoundContext",
     "SpoiledRound",
     "Tree",
@@ -76,6 +80,7 @@ __all__ = [
     "prove_key_sum",
     "prove_residue",
     "prove_result",
+    "pursue_sum",
     "refute_aggregate",
     "refute_key_sum",
     "refute_result",

@@ -591,8 +591,8 @@ class Lively(Play):
         """Somebody demands the root's page of the first sum, and its author shows it."""
         posted = self.state.closed[1].posted_sum
         assert posted is not None
-        page, author = aggregate_page(posted, LAYOUT.size), self.members[posted.index]
-        total = Aggregate.parse(self.store.served[posted.cid], LAYOUT.size)
+        page, author = aggregate_page(posted, self.form.model_size), self.members[posted.index]
+        total = Aggregate.parse(self.store.served[posted.cid], self.form.model_size)
         self.demand(page, by=STRANGER)
         self.show(page, show_aggregate(page, total), by=author)
         self.say(RewardWithdrawn(author, self.state.terms.deposit_wei, 0))

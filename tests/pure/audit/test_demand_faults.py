@@ -28,6 +28,8 @@ from fedchain.protocol.pages import Kind, Page
 
 CONTRACT = "the contract"
 BOND = 10**16
+D = 1_024
+"""The term modelSize of a play: eight leaves."""
 DEPOSIT = BOND // 32
 
 
@@ -40,7 +42,7 @@ def contract_faults(named: Any, report: Any) -> set[tuple[int, str]]:
     [
         lambda play: play.edited(PageDemanded, {"deadline": play.event(PageDemanded).at + 500}),
         lambda play: play.edited(PageDemanded, {"demand": b"\1" * 32}),
-        lambda play: play.edited(PageDemanded, lambda e: {"page": replace(e.page, level=6)}),
+        lambda play: play.edited(PageDemanded, lambda e: {"page": replace(e.page, level=4)}),
         lambda play: play.edited(PageDemanded, lambda e: {"page": replace(e.page, index=Index(3))}),
         lambda play: play.edited(PageDemanded, lambda e: {"page": replace(e.page, word=b"\1" * 32)}),
         lambda play: play.inserted(play.event(PageDemanded), PageDemanded),
@@ -80,7 +82,7 @@ def test_a_page_of_a_ciphertext_is_held_to_its_commitment(named: Any, honest: An
     commit, upload = attempt.commits[Index(2)], play.uploads[1, Index(2)]
     page = Page(Kind.CIPHERTEXT, Index(2), 1, 0, 0, 0, 3, commit.commitment)
     play.demand(page, by=named.STRANGER)
-    play.show(page, show_ciphertext(page, upload.ciphertext, named.LAYOUT.size), named.STRANGER, upload.shares_root)
+    play.show(page, show_ciphertext(page, upload.ciphertext, D), named.STRANGER, upload.shares_root)
     report = play.audit()
     assert report.faults == ()
     assert (report.demands[0].kind, report.demands[0].position, report.demands[0].outcome) == ("ciphertext", 3, "shown")
@@ -112,19 +114,19 @@ class Kept:
 
 
 def sum_page(attempt: Any) -> Page:
-    return aggregate_page(attempt.posted_sum, 3_000)
+    return aggregate_page(attempt.posted_sum, D)
 
 
 def result_page(attempt: Any) -> Page:
-    return result_pages(attempt, 3_000)[1]
+    return result_pages(attempt, D)[1]
 
 
 def key_sum_page(attempt: Any) -> Page:
-    return result_pages(attempt, 3_000)[0]
+    return result_pages(attempt, D)[0]
 
 
 def upload_page(attempt: Any) -> Page:
-    return Page(Kind.CIPHERTEXT, Index(1), 1, 0, 0, 5, 0, attempt.commits[Index(1)].commitment)
+    return Page(Kind.CIPHERTEXT, Index(1), 1, 0, 0, 3, 0, attempt.commits[Index(1)].commitment)
 
 
 def one_opening(attempt: Any) -> Page:
@@ -253,7 +255,7 @@ def test_a_contract_that_holds_less_than_was_paid_in_is_named(
 
 def test_a_shown_page_of_a_wrong_sum_is_no_fault_of_the_contract(named: Any, honest: Any) -> None:
     """What was shown belongs to the root on record; that the root is wrong is its author's fault, and check 7's."""
-    total = Aggregate.parse(honest.store.served[honest.event(AggregateCommitted, round=2).cid], named.LAYOUT.size)
+    total = Aggregate.parse(honest.store.served[honest.event(AggregateCommitted, round=2).cid], D)
     residues = total.residues.copy()
     residues[0, 70] += named.numpy.uint64(5)
     wrong = replace(total, residues=residues)
