@@ -300,8 +300,15 @@ def test_the_younger_of_two_wrong_results_falls_first(honest: Any, tmp_path: Any
     play = honest.copy()
     older, younger = lying_result(play, 1), lying_result(play, 2)
     bend(play, ResultCommitted, 1, result_cid=play.store.put(older.pack()))
-    scene = Scene(play, tmp_path)
-    scene.watch(lambda page: show_result(page, younger))
+    scene, asked = Scene(play, tmp_path), set[bytes]()
+
+    def slowly(page: Page) -> Any:
+        if page.name in asked:
+            return show_result(page, younger)
+        asked.add(page.name)
+        return None
+
+    scene.watch(slowly)
     assert [(type(c), c.round) for c in scene.challenges] == [(ChallengeResult, 2), (ChallengeResult, 1)]  # type: ignore[union-attr]
     assert [(f.round, f.offender) for f in play.audit().refutations] == [(2, 1), (1, 0)]
 
