@@ -180,7 +180,7 @@ class Play:
         self.rounds = rounds
         self.random = np.random.default_rng(7)
         self.uploads: dict[tuple[int, Index], Upload] = {}
-        self.keys = {bytes(key.public_key): bytes(key) for key in KEYS}
+        self.private_keys = {bytes(key.public_key): bytes(key) for key in KEYS}
 
     def run(self) -> Play:
         """Play everything: founding, enrolment, the rounds."""
@@ -271,7 +271,7 @@ class Play:
 
     def rotate(self, index: Index) -> None:
         key = PrivateKey(bytes([0x80 + index]) * 32)
-        self.keys[bytes(key.public_key)] = bytes(key)
+        self.private_keys[bytes(key.public_key)] = bytes(key)
         self.say(EncryptionKeyRotated(index, bytes(key.public_key), 0))
 
     # demands
@@ -416,7 +416,7 @@ class Play:
                 encryption_keys=self.encryption_keys(),
                 threshold=self.attempt().threshold,
                 me=index,
-                private_key=self.keys[self.encryption_keys()[index]],
+                private_key=self.private_keys[self.encryption_keys()[index]],
             )
             for dealer in members_of(self.locked(number).participants)
         ]
