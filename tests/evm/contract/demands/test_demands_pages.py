@@ -62,7 +62,7 @@ def test_the_package_names_and_shows_pages_as_the_contract_does(demands: Demands
         asked.said(asked.other, "showPage", page, asked.words(page)[0], list(shown))
 
 
-@pytest.mark.parametrize("model_size", [1, 128, 129, 128 * 64, 128 * 64 + 1])
+@pytest.mark.parametrize("model_size", [2, 128, 130, 128 * 64, 128 * 64 + 2])
 def test_trees_of_every_depth_are_shown_from_root_to_leaf(
     demands: DemandsOf, play: PlayOf, model_size: int, refuses: Refuses
 ) -> None:
