@@ -106,12 +106,17 @@ abstract contract Demands is Verdicts, Commitments {
     }
 
     /// @dev Whether the author still answers for what it stated, and something would follow from its silence. Who has left keeps its
-    /// objects for as long as who stays to the end.
+    /// objects for as long as who stays to the end. A result is answered for as long as its members look at it: with its silence a
+    /// closer could else take back, at any time, all that was built on a right one.
     function _checkOwed(Page calldata page) private view {
         uint64 bit = _bit(page.index);
         uint256 end = _self().finishedAt();
         uint256 left = _standing & bit == 0 ? _seats[page.index].leftAt : 0;
         if (end == 0 || left != 0 && left < end) end = left;
+        if (page.kind == Kind.KeySum || page.kind == Kind.Result) {
+            uint256 closed = _groups[page.round][page.group].closedAt;
+            if (end == 0 || closed < end) end = closed;
+        }
         if (end != 0 && block.timestamp >= end + _challengeWindow) {
             revert FederationChallengeOver(end + _challengeWindow);
         }

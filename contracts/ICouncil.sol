@@ -104,7 +104,8 @@ interface ICouncil is IRecord {
     // wrong leaf is found in one page for each six levels and one for the leaf: at most eight.
     //
     // No phase waits for a demand. Demands are accepted until the challenge window after the end of the run (or of the author's
-    // time as a member); the clock of challenges and bonds is extended by at most a quarter of that window, once, however many come.
+    // time as a member; of a key sum or a result, after it was posted); the clock of challenges and bonds is extended by at most a
+    // quarter of that window, once, however many come.
 
     /// @notice Demands a page of a statement on record. `list` is what it stands in: all commitments of the attempt for a
     /// ciphertext, all openings of the group for an opening (`word`: as stated, for each), empty for the rest.

@@ -51,6 +51,7 @@ abstract contract Record is IRecord {
         uint8 closer;
         uint8 threshold; // t when the set was locked
         uint64 openers;
+        uint40 closedAt; // ends the first word
         bytes32 aggregateRoot;
         bytes32 openings;
         bytes32 keySumRoot;

@@ -171,6 +171,7 @@ abstract contract Rounds is Members {
 
         locked.closer = index;
         locked.openers = uint64(openers);
+        locked.closedAt = uint40(block.timestamp);
         locked.keySumRoot = keySumRoot;
         locked.resultRoot = resultRoot;
         locked.modelDigest = modelDigest;

@@ -79,11 +79,18 @@ def _open_demand(state: FederationState, page: Page) -> Demand:
 
 
 def _check_owed(state: FederationState, page: Page, now: int) -> None:
-    """Who has left keeps its objects for as long as who stays to the end."""
+    """Who has left keeps its objects for as long as who stays to the end; a result is answered for while it is new.
+
+    With its silence a closer could else take back, at any time, all that was built on a right one.
+    """
     end = finished_at(state, now)
     left = None if state.standing >> page.index & 1 else state.left_at.get(page.index)
     if left is not None and (end is None or left < end):
         end = left
+    if page.kind in (Kind.KEY_SUM, Kind.RESULT):
+        result = state.closed[page.round].result
+        assert result is not None
+        end = result.at if end is None else min(end, result.at)
     if end is not None and now >= end + state.terms.challenge_window_s:
         raise Refused("FederationChallengeOver", str(end + state.terms.challenge_window_s))
     if page.kind in LISTED and not state.bonded >> page.index & 1:
