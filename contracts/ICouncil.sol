@@ -136,7 +136,8 @@ interface ICouncil is IRecord {
     /// @notice Admit: `account` may enrol. It has the next free index (at most 64 members, ever), or its old one.
     function voteToAdmit(address account) external;
 
-    /// @notice Remove: the member leaves when the next round begins. Its bond is not touched.
+    /// @notice Remove: the member leaves when the next round begins. Its bond is not touched. Who has left already can be removed
+    /// still, so that a set that was given up with it in it keeps no other from being locked.
     function voteToRemove(uint8 index) external;
 
     /// @notice Abandon: the locked set of the current round is given up, in phase Opening or Closing, and the round begins again

@@ -171,7 +171,8 @@ def _membership(
             return replace(state, accounts=accounts, admitted=_with(state.admitted, index))
         case MemberLeaving():
             removed = _with(state.removed, index) if event.removed else state.removed
-            return replace(state, leaving=_with(state.leaving, index), removed=removed)
+            leaving = Bitmap(state.leaving | 1 << index & state.standing)  # who has left already can be removed still
+            return replace(state, leaving=leaving, removed=removed)
         case EncryptionKeyRotated():
             state = _with_first_attempt(state, event.at)
             member = replace(state.members[index], encryption_key=event.encryption_key)

@@ -55,10 +55,7 @@ def check_vote(state: FederationState, voter: Index, vote: Vote, now: int) -> No
             _check_may_be_admitted(state, vote)
         case VoteToRemove():
             _check_goes_on(state, now)
-            if not state.heard >> vote.index & 1:
-                raise Refused("FederationBadSubject")
-            if state.leaving & state.removed & 1 << vote.index:
-                raise Refused("FederationAlreadyLeaving")
+            _check_may_be_removed(state, vote)
         case VoteToAbandon():
             _check_may_be_abandoned(state, vote, now)
         case VoteToRefuse():
@@ -82,6 +79,16 @@ def _check_may_be_admitted(state: FederationState, vote: VoteToAdmit) -> None:
             raise Refused("FederationBadMemberCount", str(MAX_MEMBERS + 1))
     elif (state.standing | state.joining | state.slashed | state.admitted) >> index & 1:
         raise Refused("FederationBadSubject")
+
+
+def _check_may_be_removed(state: FederationState, vote: VoteToRemove) -> None:
+    bit = 1 << vote.index
+    # Who has left may be in a set that was given up. No set just beside that one is locked unless it is removed (P3.8).
+    gone = not (state.standing | state.joining | state.slashed) & bit and vote.index in state.left_at
+    if not state.heard & bit and not gone:
+        raise Refused("FederationBadSubject")
+    if state.removed & bit and (gone or state.leaving & bit):
+        raise Refused("FederationAlreadyLeaving")
 
 
 def _check_may_be_abandoned(state: FederationState, vote: VoteToAbandon, now: int) -> None:
