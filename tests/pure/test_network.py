@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fedchain.protocol import participants as rules
 from fedchain.protocol.actions import VoteToRemove
 from fedchain.protocol.ids import Bitmap, Digest, Index
 from fedchain.protocol.participants import too_close
@@ -171,6 +172,14 @@ def test_nothing_small_is_read_whatever_rogues_spoil_and_members_give_up(network
     run(Wild, networks)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", [Tame, Wild])
+def test_rounds_close_and_nothing_small_is_read_in_a_thousand_rounds_more(
+    networks: ModuleType, machine: type[Machine]
+) -> None:
+    run(machine, networks, max_examples=120)
+
+
 @pytest.mark.parametrize(("size", "rogues"), [(5, 1), (7, 2), (9, 3)])
 def test_hundreds_of_rounds_close_in_a_row_with_lying_and_silent_members(
     networks: ModuleType, size: int, rogues: int
@@ -189,15 +198,28 @@ def test_hundreds_of_rounds_close_in_a_row_with_lying_and_silent_members(
     assert network.chain.state.slashed, "nobody lied"
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_sets_given_up_and_locked_again_never_let_a_small_sum_be_read(networks: ModuleType, seed: int) -> None:
-    """Nine members, four of them rogues that spoil rounds, complain, and choose sets in their turns to aggregate."""
+def given_up_and_locked_again(networks: ModuleType, seed: int) -> list[str]:
+    """What leaks among nine, of whom four spoil rounds, complain, and choose the sets in their turns to aggregate."""
     network = networks.Network(seed, 9, 4, wild=True, final=2)
     for _ in range(250):
         network.turn(20)
         if network.is_locked() and network.dice.random() < 0.02:
             network.chain.mine(network.chain.state.terms.close_window_s // 4)
-    assert networks.leaks(network.readable()) == []
+    leaks: list[str] = networks.leaks(network.readable())
+    return leaks
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sets_given_up_and_locked_again_never_let_a_small_sum_be_read(networks: ModuleType, seed: int) -> None:
+    assert given_up_and_locked_again(networks, seed) == []
+
+
+def test_without_the_rule_on_sets_too_close_the_same_rounds_leak(
+    networks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "too_close", lambda *_: None)
+    monkeypatch.setattr(networks.PaperJournal, "promise_opening", lambda *_, **__: None)
+    assert any(given_up_and_locked_again(networks, seed) for seed in range(6))
 
 
 @pytest.mark.xfail(strict=True, reason="P3.8 compares sets in pairs only (docs/threat-model.md)")
