@@ -93,8 +93,6 @@ class Honest:
         meter: Any = SimpleNamespace(step=lambda name: nullcontext())
         log: Any = SimpleNamespace(info=lambda *_, **__: None, warning=heard, error=heard)
         world: dict[str, Any] = {
-            "task": None,
-            "data": None,
             "reader": chain,
             "sender": chain,
             "keys": keys,
