@@ -53,6 +53,13 @@ def assemblies() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def networks() -> ModuleType:
+    """Members, rogues and a chain on paper, for thousands of rounds (`network.py`)."""
+    load("paper")
+    return load("network")
+
+
+@pytest.fixture(scope="session")
 def stages() -> ModuleType:
     """The module of `stage`, for a test that plays another round."""
     return load("stage")

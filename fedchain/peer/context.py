@@ -14,7 +14,7 @@ from ..errors import CharterMismatch, MalformedObject, ObjectCorrupt
 from ..ports import ChainReader, ChainWriter, EncryptionKeys, Store
 from ..protocol.charter import Charter
 from ..protocol.events import Terms
-from ..protocol.ids import Address, Cid, Digest, Index
+from ..protocol.ids import Address, Cid, Digest, Index, Root
 from ..protocol.model import model_digest
 from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
@@ -133,6 +133,27 @@ class PeerContext:
             part.write_bytes(content)
             part.replace(path)
         return path
+
+    def keep_result(self, key_sum_root: Root, result_root: Root, content: bytes) -> None:
+        """Write what a round was decoded to, whole or not at all.
+
+        All that is built on a round falls with its closer's silence (P5.11): others can answer for it only with this,
+        once the round's uploads were let go.
+        """
+        path = self._result_path(key_sum_root, result_root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_bytes(content)
+            part.replace(path)
+
+    def result(self, key_sum_root: Root, result_root: Root) -> bytes | None:
+        """What this peer decoded to these two roots, if it did."""
+        path = self._result_path(key_sum_root, result_root)
+        return path.read_bytes() if path.exists() else None
+
+    def _result_path(self, key_sum_root: Root, result_root: Root) -> Path:
+        return self.models.with_name("results") / f"{key_sum_root.hex()}-{result_root.hex()}"
 
     def check_genesis(self) -> None:
         """Raise CharterMismatch unless the first model is of the contract's size, the charter's state beside it."""

@@ -144,6 +144,7 @@ class Decoder:
         for index in outcome.opened.wrong:
             context.log.error("wrong opening", offender=state.accounts[index], round=attempt.round)
         context.keep_model(outcome.model)
+        context.keep_result(outcome.opened.key_sum_root, outcome.opened.result_root, outcome.opened.result.pack())
         return outcome
 
     def _open(

@@ -128,6 +128,9 @@ class Respondent:
         """The result on record: as this peer decoded it, or as it was posted."""
         context, posted = self._context, attempt.result
         assert posted is not None
+        kept = context.result(posted.key_sum_root, posted.result_root)
+        if kept is not None:
+            return Result.parse(kept, context.terms.model_size)
         outcome = self._decoder.outcome(state, attempt)
         if outcome is not None:
             own = outcome.opened.result

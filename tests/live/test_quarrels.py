@@ -143,6 +143,9 @@ def test_a_wrong_model_beside_a_right_result_is_refused_by_vote_and_its_whole_bo
     assert state.model_digest == honest_model
     (slash,) = [e.event for e in refreshed(local, devnet) if isinstance(e.event, MemberSlashed)]
     assert (slash.index, slash.rule, slash.burnt_wei, slash.reward_wei) == (LIAR, 7, state.terms.bond_wei, 0)
+    report = audited(local, devnet)
+    assert report.faults == ()
+    assert [(fallen.by, fallen.right) for fallen in report.refutations] == [("vote", False)]
 
 
 @pytest.mark.parametrize(("liar", "rule"), [("hidden-sum", 1), ("silent-sum", 6)])
@@ -180,6 +183,11 @@ def test_a_spoiled_round_is_given_up_by_vote_and_closes_at_the_next_attempt(
     assert len(voters) == len(set(voters)) >= closed.threshold, "nobody votes twice"
     (spoiled,) = state.voided
     assert spoiled.opened & closed.opened, "who opened the one set opened the other, dealt anew"
+    report = audited(local, devnet)
+    assert report.faults == ()
+    (given_up_attempt,) = report.unfinished
+    assert given_up_attempt.outcome == "abandoned"
+    assert "its openings do not open it" in given_up_attempt.check(8).detail
     local.wait_for_peers(30)
     assert [peer.exit_code for peer in local.peers] == [0] * MEMBERS, [p.last_words() for p in local.peers]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -118,3 +119,17 @@ def test_another_object_under_the_same_cid_is_not_shown(stage: Any) -> None:
     page = replace(page_of(stage, Kind.AGGREGATE), word=b"\x33" * 32)
     state, _ = demanded(stage, page)
     assert shown(stage.peer(page.index), state, stage.now + 5) == []
+
+
+@pytest.mark.parametrize("kind", [Kind.KEY_SUM, Kind.RESULT])
+def test_a_result_is_shown_by_others_when_uploads_and_posted_object_are_long_gone(stage: Any, kind: Kind) -> None:
+    """All that was built on it would fall with its closer's silence."""
+    page = page_of(stage, kind)
+    state, deadline = demanded(stage, page)
+    other = stage.peer((page.index + 1) % 5)
+    attempt = state.closed[1]
+    assert other.decoder.outcome(state, attempt) is not None
+    again = other.restarted()
+    shutil.rmtree(again.context.objects)
+    again.store.objects.clear()
+    assert [action.page for action in shown(again, state, deadline - 1)] == [page]
