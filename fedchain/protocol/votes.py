@@ -82,6 +82,8 @@ def _check_may_be_admitted(state: FederationState, vote: VoteToAdmit) -> None:
 
 
 def _check_may_be_removed(state: FederationState, vote: VoteToRemove) -> None:
+    if vote.index >= MAX_MEMBERS:
+        raise Refused("FederationBadSubject")
     bit = 1 << vote.index
     # Who has left may be in a set that was given up. No set just beside that one is locked unless it is removed (P3.8).
     gone = not (state.standing | state.joining | state.slashed) & bit and vote.index in state.left_at
