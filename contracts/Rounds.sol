@@ -314,9 +314,18 @@ abstract contract Rounds is Members {
         // Who was not in the set that was given up last may be too close to it, and so left out.
         if (count != 0) agreed &= abandoned[count - 1];
         if (agreed & ~participants != 0) revert FederationCensored(agreed & ~participants);
-        for (uint256 i = 0; i < count; i++) {
-            uint256 apart = _sizeOf((abandoned[i] ^ participants) & ~uint256(_slashed | _removed));
-            if (apart != 0 && apart <= least) revert FederationTooClose(abandoned[i]);
+        _checkFar(abandoned, participants, least);
+    }
+
+    /// @dev Of the sets given up on this model, all that differ from this one are one and the same, and far from it (P3.8).
+    function _checkFar(uint64[] storage abandoned, uint128 participants, uint256 least) private view {
+        uint256 gone = _slashed | _removed;
+        uint256 other = 0;
+        for (uint256 i = 0; i < abandoned.length; i++) {
+            uint256 apart = (abandoned[i] ^ participants) & ~gone;
+            if (apart == 0) continue;
+            if (_sizeOf(apart) <= least || (other != 0 && other != apart)) revert FederationTooClose(abandoned[i]);
+            other = apart;
         }
     }
 

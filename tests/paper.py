@@ -142,7 +142,8 @@ class Chain:
             return [told.MemberLeaving(index, False, at)]
         if isinstance(action, say.RotateKey):
             return [told.EncryptionKeyRotated(index, action.encryption_key, at)]
-        if action.round != live.round or getattr(action, "attempt", live.attempt) != live.attempt:
+        # Demands, and challenges with real evidence, are not heard on paper.
+        if getattr(action, "round", 0) != live.round or getattr(action, "attempt", live.attempt) != live.attempt:
             raise TransactionFailed("wrong round or attempt")
         return self._spoken(state, live, phase, index, action, at)
 

@@ -114,7 +114,8 @@ class Accuser:
         for page in sighting.wanted:
             state, now = self._reader.refresh(), self._reader.now()
             demand = state.demands.get(page.name)
-            if held_back and page.kind is not Kind.AGGREGATE and _has_time(state, now):
+            result = sighting.attempt.result
+            if held_back and page.kind is not Kind.AGGREGATE and result and _has_time(state, now, since=result.at):
                 continue
             if demand is None:
                 sent = self._demand(state, page, now) or sent
@@ -171,10 +172,11 @@ class Accuser:
         return True
 
 
-def _has_time(state: FederationState, now: int) -> bool:
-    """Whether a challenge may wait for another's demands: not in the last quarter of its window."""
-    end = challenges_end_at(state, now)
-    return end is None or now < end - 2 * state.terms.answer_window_s
+def _has_time(state: FederationState, now: int, *, since: int | None = None) -> bool:
+    """Whether a challenge may wait for another's demands, or a demand about a result posted at `since`: not in the last
+    quarter of its window."""
+    ends = [challenges_end_at(state, now), since + state.terms.challenge_window_s if since is not None else None]
+    return all(end is None or now < end - 2 * state.terms.answer_window_s for end in ends)
 
 
 def _in_words(state: FederationState, page: Page) -> str:

@@ -95,7 +95,7 @@ def run(
     from ..peer.start import check_key, may_enrol, run_peer, stand
     from ..peer.start import enrol as enrol_member
     from ..protocol.events import BondWithdrawn
-    from ..protocol.phase import start_of_run
+    from ..protocol.phase import is_finished, start_of_run
     from ..protocol.signature import Signature
     from ..protocol.statements import Statement
     from ..store.ipfs import IpfsStore
@@ -165,7 +165,8 @@ def run(
             outbox=None if relay is None else Outbox(relay, standing.me, sign),
             poll_s=poll_s,
         )
-        log.info("run finished", rounds=len(final.closed), model=final.model_digest.hex())
+        ended = "run finished" if is_finished(final, reader.now()) else "member has left"
+        log.info(ended, rounds=len(final.closed), model=final.model_digest.hex())
 
 
 @app.command()

@@ -164,19 +164,23 @@ class Journal:
 
         Raises PromiseRefused for any set or attempt but the one opened before: the difference of two opened sums is a
         smaller sum (P4.2). Only where that one was `given_up` by vote, a later attempt's set is opened, and only one
-        that differs from every set opened before in nobody, or in more than `threshold` members, the `uncounted`
-        (slashed, or removed) not counted. A round that begins again on another model has other updates.
+        that differs from every set opened before in nobody, or in more than `threshold` members, and is no third set;
+        the `uncounted` (slashed, or removed) are not counted. A round that begins again on another model has other
+        updates.
         """
-        known = self._opened.get((round, group, base.hex()), [])
+        known, other = self._opened.get((round, group, base.hex()), []), 0
         if (attempt, participants) in known:
             return
         for before, opened in known:
             said = f"round {round} was opened for the set {opened:#b} of attempt {before}"
             if opened not in given_up or attempt <= before:
                 raise PromiseRefused(f"{said}; no other is ever opened")
-            apart = size_of((opened ^ participants) & ~uncounted)
-            if 0 < apart <= threshold:
-                raise PromiseRefused(f"{said}; one that differs in {apart} of them is never opened")
+            apart = (opened ^ participants) & ~uncounted
+            if 0 < size_of(apart) <= threshold:
+                raise PromiseRefused(f"{said}; one that differs in {size_of(apart)} of them is never opened")
+            if apart and other not in (0, apart):
+                raise PromiseRefused(f"{said}; a third set of updates to one model is never opened")
+            other = apart or other
         self._write(
             {
                 "kind": "opened",

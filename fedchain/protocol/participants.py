@@ -38,18 +38,25 @@ def check_participants(state: FederationState, attempt: Attempt, participants: B
         raise refuse("participants: censored", f"at least {agreed:#b}", f"{participants:#b}")
     close = too_close(state, attempt, participants)
     if close is not None:
-        expected = f"{close:#b}, or more than {threshold} members apart from it"
+        expected = f"{close:#b}, or more than {threshold} members apart from it, and no third set"
         raise refuse("participants: too close to a set that was given up", expected, f"{participants:#b}")
 
 
 def too_close(state: FederationState, attempt: Attempt, participants: int) -> Bitmap | None:
-    """A set that was given up on the same model, and from which U differs in some members, but no more than t.
+    """A set that was given up on the same model, and that keeps U from being locked (P3.8); None if none does.
 
-    A difference of two sums is a sum: t colluding members could read it. Who was slashed or removed does not count.
+    One from which U differs in some members, but no more than t: a difference of two sums is a sum, and t colluding
+    members could read it. Or one more that is neither U nor the other: three sums may combine to a sum of few, however
+    far apart they are. Who was slashed or removed does not count.
     """
+    other = 0
     for given_up in state.abandoned.get(attempt.base_digest, ()):
-        if 0 < size_of((given_up ^ participants) & ~(state.slashed | state.removed)) <= attempt.threshold:
+        apart = (given_up ^ participants) & ~(state.slashed | state.removed)
+        if not apart:
+            continue
+        if size_of(apart) <= attempt.threshold or other not in (0, apart):
             return given_up
+        other = apart
     return None
 
 

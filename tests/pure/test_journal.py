@@ -127,6 +127,16 @@ def test_after_a_set_was_given_up_only_one_far_from_it_is_opened(path: Path, par
                 promise(1, first)
 
 
+def test_a_third_set_of_updates_to_one_model_is_never_opened(path: Path) -> None:
+    first, second, third = Bitmap(0b000111111), Bitmap(0b111111000), Bitmap(0b111000111)
+    with Journal(path) as journal:
+        journal.promise_opening(4, 0, 0, BASE, first, threshold=5)
+        journal.promise_opening(4, 1, 0, BASE, second, threshold=5, given_up=(first,))
+        with pytest.raises(PromiseRefused, match="a third set"):
+            journal.promise_opening(4, 2, 0, BASE, third, threshold=5, given_up=(first, second))
+        journal.promise_opening(4, 2, 0, BASE, first, threshold=5, given_up=(first, second))
+
+
 def test_every_set_that_was_opened_on_a_model_is_remembered(path: Path) -> None:
     first, second = Bitmap(0b0000_1111), Bitmap(0b0111_1111)
     with Journal(path) as journal:

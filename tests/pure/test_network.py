@@ -155,7 +155,7 @@ class Wild(Machine):
 
 
 EXAMPLES = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
@@ -186,7 +186,7 @@ def test_hundreds_of_rounds_close_in_a_row_with_lying_and_silent_members(
 ) -> None:
     """Every rogue is slashed sooner or later; then others sleep, one at a time, and no round takes longer for it."""
     network = networks.Network(1, size, rogues)
-    for round in range(1, 151):
+    for round in range(1, 101):
         asleep = network.dice.choice(list(network.peers))
         spare = len(network.peers) > network.chain.state.min_participants
         until = network.chain.now + deadlines(network, 2 + 2 * rogues)
@@ -222,16 +222,15 @@ def test_without_the_rule_on_sets_too_close_the_same_rounds_leak(
     assert any(given_up_and_locked_again(networks, seed) for seed in range(6))
 
 
-@pytest.mark.xfail(strict=True, reason="P3.8 compares sets in pairs only (docs/threat-model.md)")
 def test_three_sets_that_are_pairwise_far_apart_give_no_small_sum(networks: ModuleType) -> None:
     """(A + C - B)/2 is the sum over members 0, 1 and 2: with two rogues among them, one member's update."""
     sets = [Bitmap(0b000111111), Bitmap(0b111111000), Bitmap(0b111000111)]
-    place, opened = (1, Digest(bytes(32))), []
-    for attempt, participants in enumerate(sets):
-        if may_be_locked_after(networks, sets[:attempt], participants):
-            opened.append(networks.Opened((place[0], attempt, place[1]), participants, 5, gone=0))
-    assert len(opened) >= 2
-    assert networks.leaks(opened) == []
+    opened = [networks.Opened((1, k, Digest(bytes(32))), participants, 5, 0) for k, participants in enumerate(sets)]
+    assert any("a sum over" in leak for leak in networks.leaks(opened))
+    assert networks.leaks(opened[:2]) == []
+    assert may_be_locked_after(networks, sets[:1], sets[1])
+    assert may_be_locked_after(networks, sets[:2], sets[0]), "one of the two again"
+    assert not may_be_locked_after(networks, sets[:2], sets[2])
 
 
 def may_be_locked_after(networks: ModuleType, given_up: list[Bitmap], participants: Bitmap) -> bool:

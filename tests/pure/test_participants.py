@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedchain.errors import Fault
 from fedchain.protocol.events import FederationFounded, MemberEnrolled, ReceiptPosted, Terms, UpdateCommitted
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index
-from fedchain.protocol.participants import agreed_whole, check_participants, choose_participants
+from fedchain.protocol.participants import agreed_whole, check_participants, choose_participants, too_close
 from fedchain.protocol.state import Attempt, FederationState
 from fedchain.protocol.transition import fold
 
@@ -148,6 +148,18 @@ class TestAfterASetWasGivenUp:
         assert choose_participants(state, attempt) is None
         state, attempt = given_up(6, 4, 0b111111, receipts, **{fact: Bitmap(0b100000)})
         assert choose_participants(state, attempt) == 0b011111
+
+    def test_a_third_set_is_refused_however_far_apart(self) -> None:
+        """Three sums may combine to a sum of few; of who was removed nothing is counted."""
+        first, second, third = Bitmap(0b000111111), Bitmap(0b111111000), Bitmap(0b111000111)
+        state, attempt = setting(9, 5, dict.fromkeys(range(9), 0x1FF))
+        for known, refused in (((first, second), second), ((second, first), first), ((first, first, second), second)):
+            before = replace(state, abandoned=MappingProxyType({ZERO: known}))
+            assert too_close(before, attempt, third) == refused
+            assert too_close(before, attempt, first) is None and too_close(before, attempt, second) is None
+        spoiled = replace(state, abandoned=MappingProxyType({ZERO: (Bitmap(0b001111111),)}))
+        assert too_close(spoiled, attempt, first) is not None
+        assert too_close(replace(spoiled, removed=Bitmap(0b001000000)), attempt, first) is None
 
     def test_on_another_model_it_does_not_matter(self) -> None:
         state, attempt = given_up(6, 4, 0b011111, dict.fromkeys(range(6), 0b111111))

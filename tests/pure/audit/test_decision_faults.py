@@ -11,6 +11,7 @@ from fedchain.protocol.cid import cid_of
 from fedchain.protocol.events import (
     AggregateCommitted,
     DutiesMissed,
+    MemberLeaving,
     MemberSlashed,
     Motion,
     MotionVoted,
@@ -128,6 +129,33 @@ def test_who_was_removed_by_vote_may_be_left_out_of_the_second_set(named: Any, a
     assert report.faults == ()
     assert [account.participants for account in report.rounds] == [(0, 1, 2, 4)]
     assert report.members[3].standing == "removed"
+
+
+def test_who_has_left_with_a_set_that_was_given_up_may_still_be_removed(named: Any, again: type) -> None:
+    class Resigned(again):  # type: ignore[misc,valid-type]
+        def participants(self, number: int) -> Bitmap:
+            return Bitmap(0b11111 if self.attempt().attempt == 0 else 0b10111)
+
+        def whole(self, number: int, index: Index) -> Bitmap:
+            return self.attempt().committed
+
+        def abandon(self, number: int, by: Any = (0, 1, 2)) -> None:
+            self.say(MemberLeaving(Index(3), False, 0))
+            super().abandon(number, by)
+            if self.removes:
+                self.remove(Index(3))
+
+        def close(self, number: int) -> None:
+            if self.attempt().attempt == 0:
+                self.abandon(number)
+                self.round(number)
+                return
+            super().close(number)
+
+    removed = play(Resigned, removes=True)
+    assert removed.audit().faults == ()
+    assert removed.audit().members[3].standing == "removed"
+    assert (6, 1, named.MEMBERS[1]) in named.found(play(Resigned).audit())
 
 
 def test_a_spoiled_set_that_was_given_up_leaves_no_check_undone(named: Any) -> None:

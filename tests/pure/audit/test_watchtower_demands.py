@@ -326,6 +326,17 @@ def test_no_author_waits_for_another_when_time_runs_out(honest: Any, tmp_path: A
     assert [getattr(c, "round", 0) for c in scene.challenges] == [1]
 
 
+def test_a_demand_about_an_older_result_waits_no_longer_than_it_may(honest: Any, tmp_path: Any) -> None:
+    play = honest.copy()
+    lying_result(play, 1)
+    lying_result(play, 2)
+    # Of the older result pages may be demanded for a hundred seconds more.
+    play.chain.time = play.event(ResultCommitted, round=1).at + play.state.terms.challenge_window_s - 100
+    scene = Scene(play, tmp_path)
+    scene.watch(looks=2)
+    assert [action.page.round for action in scene.court.sent] == [2, 1]
+
+
 def test_every_demand_that_the_audit_reads_afterwards_is_in_order(honest: Any, tmp_path: Any) -> None:
     play = honest.copy()
     wrong = lying_result(play, 2)

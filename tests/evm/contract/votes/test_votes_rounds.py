@@ -164,6 +164,10 @@ def test_a_set_close_to_one_that_was_given_up_is_refused_for_the_difference_of_t
     far = (0, 1, 2, 3, 4, 5)
     lock_some(federation, far, attempt)  # six apart
     abandon(federation, 1, attempt, (0, 1, 2, 3, 4))
+    attempt += 1
+    with refuses("FederationTooClose", 0b000111111):
+        lock_some(federation, (0, 1, 2, 6, 7, 8), attempt)  # six apart from both, and a third
+    federation.chain.mine_at(federation.chain.now + 9 * federation.terms["aggregateWindow"])
     lock_some(federation, first, attempt + 1)  # the first again, and six apart from the second
     assert federation.call("phaseOf", 1) == OPENING
 
