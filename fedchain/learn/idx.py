@@ -63,9 +63,7 @@ def read_idx(path: Path) -> NDArray[Any]:
 def _array(file: BinaryIO, path: Path) -> NDArray[Any]:
     magic = _read(file, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or not 1 <= magic[3] <= 8:
-        raise UsageError(
-            f"{path} is no IDX file: it begins with {magic.hex() or 'nothing'}, not 0000, type, axes"
-        )
+        raise UsageError(f"{path} is no IDX file: it begins with {magic.hex() or 'nothing'}, not 0000, type, axes")
     kind, axes = np.dtype(_TYPES[magic[2]]), magic[3]
     header = _read(file, 4 * axes)
     if len(header) < 4 * axes:
