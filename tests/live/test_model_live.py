@@ -21,7 +21,7 @@ from fedchain.devnet.network import Devnet
 from fedchain.protocol.phase import Phase, phase_of
 
 PEERS = Path(__file__).parents[2] / "peers"
-WINDOWS = ["enrol_s=60", "training_s=60", "receipt_s=20", "aggregate_s=4", "challenge_s=0"]
+WINDOWS = ["enrol_s=60", "training_s=60", "receipt_s=20", "aggregate_s=4", "challenge_s=1"]
 
 
 def command(*arguments: object) -> Any:
