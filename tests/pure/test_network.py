@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
     @rule(index=members)
     def one_leaves(self, index: int) -> None:
         state = self.network.chain.state
-        staying = [i for i in self.network.peers if state.heard & ~state.leaving >> i & 1]
+        staying = [i for i in self.network.peers if (state.heard & ~state.leaving) >> i & 1]
         if index in staying and len(staying) > state.min_participants:
             self.network.resign(index)
 
@@ -155,7 +155,7 @@ class Wild(Machine):
 
 
 EXAMPLES = settings(
-    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
