@@ -50,7 +50,7 @@ interface IFederation is IRecord {
     /// Phase Aggregating, only the member whose turn it is. Requires: at least max(3, t+1) participants; all committed; at
     /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole (FederationCensored; once a
     /// set was abandoned on the same model, of the members of the newest such set); and from each of those sets it differs in nobody
-    /// or in more than t members (FederationTooClose), those who were removed by vote or slashed not counted: a difference of two
+    /// or in more than t members (FederationTooClose), those who were removed by vote not counted: a difference of two
     /// sums is a sum. For the same reason it is no third set: those of them that it differs from are one and the same.
     /// Who let its turn pass before, and who posted no receipt, has one strike more (`DutiesMissed`).
     /// `basis` is `commitmentsOf` as the sender knows it (FederationOtherBasis if it is another here): a true statement that is

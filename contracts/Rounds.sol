@@ -319,7 +319,8 @@ abstract contract Rounds is Members {
 
     /// @dev Of the sets given up on this model, all that differ from this one are one and the same, and far from it (P3.8).
     function _checkFar(uint64[] storage abandoned, uint128 participants, uint256 least) private view {
-        uint256 gone = _slashed | _removed;
+        // Whoever was slashed may have been honest and away: only t members may say that its update need not be hidden.
+        uint256 gone = _removed;
         uint256 other = 0;
         for (uint256 i = 0; i < abandoned.length; i++) {
             uint256 apart = (abandoned[i] ^ participants) & ~gone;

@@ -37,8 +37,8 @@ abstract contract Votes is Verdicts {
         uint8 voter = _memberIndex(msg.sender);
         _checkGoesOn();
         uint64 bit = index < MAX_MEMBERS ? _bit(index) : 0;
-        // Who has left may be in a set that was given up. No set just beside that one is locked unless it is removed (P3).
-        bool gone = (_standing | _joining | _slashed) & bit == 0 && _seats[index].leftAt != 0;
+        // Who is heard no more may be in a set that was given up. No set just beside that one is locked unless it is removed (P3).
+        bool gone = _slashed & bit != 0 || (_standing | _joining) & bit == 0 && _seats[index].leftAt != 0;
         if (_heard() & bit == 0 && !gone) revert FederationBadSubject();
         if (_removed & bit != 0 && (gone || _leaving & bit != 0)) revert FederationAlreadyLeaving();
         if (!_isCarried(voter, Motion.Remove, 0, 0, bytes32(uint256(index)))) return;

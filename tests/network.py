@@ -52,7 +52,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A set that honest members opened in one place; `gone` were slashed or removed by then."""
+    """A set that honest members opened in one place; `gone` were removed by vote by then."""
 
     place: Place
     participants: Bitmap
@@ -462,7 +462,7 @@ class Network:
         assert attempt is not None and attempt.aggregate is not None
         assert (attempt.round, attempt.attempt) == (action.round, action.attempt)
         place = (attempt.round, attempt.attempt, attempt.base_digest)
-        gone = state.slashed | state.removed
+        gone = state.removed
         self.opened[Opened(place, attempt.aggregate.participants, attempt.threshold, gone)].add(member)
 
     def check_base(self, state: FederationState, attempt: Attempt) -> None:
@@ -479,7 +479,7 @@ def leaks(opened: list[Opened]) -> list[str]:
     """What is wrong with these sets being open all at once: sums, and differences of sums, of too few.
 
     1. None is smaller than max(3, t+1). 2. In one attempt only one is. 3. No combination of the sums on one model is a
-    sum over t members or fewer; those who were slashed or removed by then are not counted.
+    sum over t members or fewer; those who were removed by vote by then are not counted.
     """
     found = []
     models: defaultdict[Digest, list[Opened]] = defaultdict(list)

@@ -165,7 +165,7 @@ class Journal:
         Raises PromiseRefused for any set or attempt but the one opened before: the difference of two opened sums is a
         smaller sum (P4.2). Only where that one was `given_up` by vote, a later attempt's set is opened, and only one
         that differs from every set opened before in nobody, or in more than `threshold` members, and is no third set;
-        the `uncounted` (slashed, or removed) are not counted. A round that begins again on another model has other
+        the `uncounted` (removed by vote) are not counted. A round that begins again on another model has other
         updates.
         """
         known, other = self._opened.get((round, group, base.hex()), []), 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..crypto import make_opening
 from ..protocol.actions import PostReceipt, PublishOpening
 from ..protocol.cid import cid_of
-from ..protocol.ids import Bitmap, members_of
+from ..protocol.ids import members_of
 from ..protocol.participants import check_participants
 from ..protocol.phase import Phase, live_attempt, phase_of, training_end
 from ..protocol.state import Attempt, FederationState
@@ -97,7 +97,7 @@ class Shareholder:
                     locked.participants,
                     threshold=attempt.threshold,
                     given_up=state.abandoned.get(attempt.base_digest, ()),
-                    uncounted=Bitmap(state.slashed | state.removed),
+                    uncounted=state.removed,
                 )
             except PromiseRefused as refusal:
                 # The chain forgot a lock that this peer had acted on. Its other duties go on.

@@ -47,11 +47,11 @@ def too_close(state: FederationState, attempt: Attempt, participants: int) -> Bi
 
     One from which U differs in some members, but no more than t: a difference of two sums is a sum, and t colluding
     members could read it. Or one more that is neither U nor the other: three sums may combine to a sum of few, however
-    far apart they are. Who was slashed or removed does not count.
+    far apart they are. Who was removed by vote does not count; who was slashed does: it may have been honest and away.
     """
     other = 0
     for given_up in state.abandoned.get(attempt.base_digest, ()):
-        apart = (given_up ^ participants) & ~(state.slashed | state.removed)
+        apart = (given_up ^ participants) & ~state.removed
         if not apart:
             continue
         if size_of(apart) <= attempt.threshold or other not in (0, apart):

@@ -85,8 +85,10 @@ def _check_may_be_removed(state: FederationState, vote: VoteToRemove) -> None:
     if vote.index >= MAX_MEMBERS:
         raise Refused("FederationBadSubject")
     bit = 1 << vote.index
-    # Who has left may be in a set that was given up. No set just beside that one is locked unless it is removed (P3.8).
-    gone = not (state.standing | state.joining | state.slashed) & bit and vote.index in state.left_at
+    # Who is heard no more may be in a set that was given up. No set just beside that one is locked unless it is removed
+    # (P3.8).
+    left = not (state.standing | state.joining) & bit and vote.index in state.left_at
+    gone = bool(state.slashed & bit) or left
     if not state.heard & bit and not gone:
         raise Refused("FederationBadSubject")
     if state.removed & bit and (gone or state.leaving & bit):

@@ -192,7 +192,14 @@ def test_who_is_out_for_good_may_be_the_difference(found: Found, refuses: Refuse
             federation.send(voter, "voteToRemove", 4)
         federation.aggregate(1, 0b01111, attempt=1)
     else:
-        federation.lock_round(1, 1, members=range(4))
+        # It may have been slashed for silence, honest and away: its update stays hidden until t members say otherwise.
+        with refuses("FederationTooClose", 0b11111):
+            federation.lock_round(1, 1, members=range(4))
+        for voter in range(3):
+            federation.send(voter, "voteToRemove", 4)
+        with refuses("FederationAlreadyLeaving"):
+            federation.send(3, "voteToRemove", 4)
+        federation.aggregate(federation.call("aggregatorNow"), 0b01111, attempt=1)
     assert federation.call("phaseOf", 1) == OPENING
 
 
@@ -337,5 +344,7 @@ def test_a_reopened_round_may_be_given_up_and_begins_again_with_another_attempt(
     live = federation.call("roundAt", 1)
     assert (live["attempt"], live["participants"], federation.call("phaseOf", 1)) == (1, 0, TRAINING)
     assert federation.call("standing") == 0b11110
+    for voter in (1, 2, 3):
+        federation.send(voter, "voteToRemove", 0)  # its update is in the set that was given up
     federation.finish_round(1, attempt=1, members=range(1, 5))
     assert federation.call("roundAt", 2)["attempt"] == 1
