@@ -37,6 +37,7 @@ HISTORIES: tuple[dict[str, Any], ...] = (
     {"seed": 16, **GIVING_UP},
     {"seed": 22, **REFUSING},
     {"seed": 25, **REFUSING},
+    {"seed": 35, **REFUSING},
 )
 
 
