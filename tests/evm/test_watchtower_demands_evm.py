@@ -103,11 +103,16 @@ class Lying(BUILD.Play):  # type: ignore[misc, name-defined]
         contract = self.chain.contract
         return Sender(self.anvil.url, contract, bytes.fromhex(key[2:]), VolatileJournal(), chain_id=self.anvil.chain_id)
 
+    def reader(self) -> Reader:
+        """A stranger's own reader. It is told the block of the deployment: a shared anvil forgets its oldest states."""
+        return Reader(self.anvil.url, self.deployed.address, from_block=self.deployed.block)
+
     def say(self, event: Event, after_s: int = 0) -> None:
         match event:
             case FederationFounded():
                 deployed = deploy(self.anvil.url, bytes.fromhex(self.accounts[0][2:]), event.terms, event.founders)
-                self.chain = OnChain(Reader(self.anvil.url, deployed.address, from_block=deployed.block))
+                self.deployed = deployed
+                self.chain = OnChain(self.reader())
                 self.senders = [self.sender(key) for key in self.accounts]
             case MemberEnrolled():
                 self.send(event.index, Enrol(event.encryption_key, event.weight, self.state.terms.bond_wei))
@@ -160,7 +165,7 @@ def test_a_wrong_result_that_is_kept_back_is_brought_down_by_a_stranger(
 ) -> None:
     told: list[str] = []
     stranger = lying.sender(chain.keys[9])
-    reader = Reader(chain.url, lying.chain.contract)
+    reader = lying.reader()
     tower, accuser = Watchtower(reader, lying.store, tmp_path), Accuser(reader, stranger, told.append)
     for step in range(pages):
         accuser.act(tower.look())
@@ -178,7 +183,7 @@ def test_a_wrong_result_that_is_kept_back_is_brought_down_by_a_stranger(
     assert levels == [3, 0][:pages]
     assert all(demand.page.kind is Kind.RESULT for demand in state.demands.values())
     lying.say(lying.honest)
-    report = audit(Reader(chain.url, lying.chain.contract), lying.store)
+    report = audit(lying.reader(), lying.store)
     assert report.faults == () and report.complete
     (fallen,) = report.refutations
     assert fallen.slash is not None and (fallen.slash.rule, fallen.slash.challenger) == (rule, stranger.address)
