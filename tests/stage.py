@@ -20,6 +20,7 @@ from fedchain.crypto import Result, check_shares
 from fedchain.crypto.aggregate import leaf_hashes
 from fedchain.crypto.packing import unpack_residues
 from fedchain.errors import ObjectMissing
+from fedchain.lab.memory import MemoryKeys
 from fedchain.peer.aggregator import Aggregator
 from fedchain.peer.challenger import Challenger
 from fedchain.peer.context import PeerContext
@@ -100,26 +101,6 @@ class MemoryChain:
 
     def log(self) -> tuple[Logged, ...]:
         return tuple(Logged(event, 0, b"", b"", 0) for event in self.events)
-
-
-class MemoryKeys:
-    """Implements the key ring's port on a dictionary."""
-
-    def __init__(self, keys: dict[bytes, bytes]) -> None:
-        self.keys = keys
-
-    @property
-    def publics(self) -> tuple[bytes, ...]:
-        return tuple(self.keys)
-
-    def private_of(self, public: bytes) -> bytes | None:
-        return self.keys.get(public)
-
-    def erase_except(self, needed: Any) -> tuple[bytes, ...]:
-        erased = tuple(public for public in self.publics[:-1] if public not in needed)
-        for public in erased:
-            del self.keys[public]
-        return erased
 
 
 class Peer:

@@ -146,14 +146,12 @@ class _Audit:
         gas: dict[Scope, int],
     ) -> Account:
         state, place = history.state, (attempt.round, attempt.attempt)
-        kept_from = len(state.closed) + 1 - (charter.storage.keep_rounds if charter else 0)
         subject = Subject(
             chain_id=self._reader.chain_id,
             contract=self._reader.contract,
             state=state,
             attempt=attempt,
             outcome=outcome,
-            kept=attempt.round >= kept_from and outcome not in ("abandoned", "forgotten"),
             charter=charter,
             shelf=self._shelf,
             ledger=self._ledger,

@@ -78,16 +78,7 @@ def mined_from_json(entry: object) -> Mined:
 def _check_founding(event: FederationFounded) -> None:
     """What the log's reader demands of a chain as well: phases divide by these."""
     terms, n = event.terms, len(event.founders)
-    positive = (
-        terms.enrol_window_s,
-        terms.training_window_s,
-        terms.receipt_window_s,
-        terms.aggregate_window_s,
-        terms.challenge_window_s,
-        terms.close_window_s,
-        terms.rounds,
-        terms.model_size,
-    )
+    positive = (*terms.windows_s, terms.rounds, terms.model_size)
     if not 3 <= n <= MAX_MEMBERS or not 1 <= terms.threshold < n or 0 in positive or terms.model_size > 1 << 40:
         raise ValueError("a founding with impossible terms")
 

@@ -41,15 +41,20 @@ TONES: dict[Standing, str] = {
 }
 
 
-def render_html(report: Report) -> str:
-    """The page. Everything that came from chain or store is escaped."""
-    environment = Environment(
-        loader=PackageLoader("fedchain.audit"),
+def page_environment(package: str) -> Environment:
+    """Templates of a package, for pages of what chain, store and charter say: all of it is escaped."""
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render_html(report: Report) -> str:
+    """The page. Everything that came from chain or store is escaped."""
+    environment = page_environment("fedchain.audit")
     environment.filters |= {
         "bytes": bytes_in_words,
         "seconds": seconds_in_words,

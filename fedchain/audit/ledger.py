@@ -69,10 +69,6 @@ class Ledger:
         """Something a reader wants to know beside a check that passed."""
         self._findings[scope, number].notes.append(text)
 
-    def faults_at(self, scope: Scope, number: int) -> tuple[Evidence, ...]:
-        """The faults found so far by one check in one scope."""
-        return tuple(self._findings[scope, number].faults)
-
     def is_blocked(self, scope: Scope, number: int) -> bool:
         """Whether a check could not be made, wholly or in part, whatever else it found."""
         return bool(self._findings[scope, number].blocked)

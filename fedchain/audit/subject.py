@@ -20,8 +20,7 @@ from .shelf import Shelf
 class Subject:
     """The attempt, the state that judges it, and the places to read from and write to.
 
-    `kept`: whether the members still owe its objects to the world (the charter's storage.keep_rounds). `fallen`: what
-    of it fell on chain, in that order.
+    `fallen`: what of it fell on chain, in that order.
     """
 
     chain_id: int
@@ -29,7 +28,6 @@ class Subject:
     state: FederationState
     attempt: Attempt
     outcome: Outcome
-    kept: bool
     charter: Charter | None
     shelf: Shelf
     ledger: Ledger
@@ -56,6 +54,13 @@ class Subject:
             attempt=self.attempt.attempt,
             model_digest=self.attempt.base_digest,
         )
+
+    @property
+    def kept(self) -> bool:
+        """Whether the members still owe its objects to the world (the charter's storage.keep_rounds)."""
+        rounds = self.charter.storage.keep_rounds if self.charter else 0
+        recent = self.attempt.round > len(self.state.closed) - rounds
+        return recent and self.outcome not in ("abandoned", "forgotten")
 
     def name(self, index: Index) -> str:
         return name_of(self.state, index)

@@ -82,14 +82,12 @@ class Watchtower:
         if demanded or self._looks.get(seen, 0) >= _LOOKS:
             # Nothing changes before a page is shown, or its deadline has passed.
             return before
-        keep = self._charter.storage.keep_rounds if self._charter else 0
         subject = Subject(
             chain_id=self._reader.chain_id,
             contract=self._reader.contract,
             state=state,
             attempt=attempt,
             outcome=outcome,
-            kept=outcome not in ("abandoned", "forgotten") and attempt.round > len(state.closed) - keep,
             charter=self._charter,
             # A shelf remembers what it could not get; each look asks again.
             shelf=Shelf(self._store, self._folder),

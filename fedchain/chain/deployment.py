@@ -101,7 +101,7 @@ def terms_of(charter: Charter, charter_cid: Cid, genesis: bytes, genesis_cid: Ci
 
 def constructor_arguments(terms: Terms, founders: tuple[Address, ...]) -> tuple[tuple[int | bytes, ...], list[str]]:
     """The constructor's arguments, in the ABI's order."""
-    words = (
+    words: tuple[int | bytes, ...] = (
         terms.charter_digest,
         digest_of_cid(terms.charter_cid),
         terms.genesis_digest,
@@ -109,12 +109,7 @@ def constructor_arguments(terms: Terms, founders: tuple[Address, ...]) -> tuple[
         terms.model_size,
         terms.rounds,
         terms.threshold,
-        terms.enrol_window_s,
-        terms.training_window_s,
-        terms.receipt_window_s,
-        terms.aggregate_window_s,
-        terms.challenge_window_s,
-        terms.close_window_s,
+        *terms.windows_s,
         terms.bond_wei,
     )
     return words, list(founders)

@@ -155,15 +155,7 @@ def _founded(v: Mapping[str, Any], at: int) -> FederationFounded:
         raise ValueError(f"{n} founders, or one twice")
     if not n // 2 + 1 <= terms.threshold <= n - 1:
         raise ValueError(f"a threshold of {terms.threshold} among {n}")
-    windows = (
-        terms.enrol_window_s,
-        terms.training_window_s,
-        terms.receipt_window_s,
-        terms.aggregate_window_s,
-        terms.challenge_window_s,
-        terms.close_window_s,
-    )
-    if 0 in windows or not terms.rounds or not terms.model_size:
+    if 0 in terms.windows_s or not terms.rounds or not terms.model_size:
         raise ValueError("a window, the rounds or the model's size is zero")
     return FederationFounded(terms, tuple(Address(to_checksum_address(f)) for f in v["founders"]), at)
 

@@ -245,9 +245,10 @@ def enrol(
     from ..chain.account import in_coins
     from ..chain.deployment import verify as check
     from ..chain.keys import KeyRing, load_identity
-    from ..peer.start import check_key, may_enrol, stand
+    from ..peer.start import may_enrol, stand
     from ..protocol.actions import Enrol
     from ..protocol.arithmetic import weight_of
+    from ..protocol.retention import check_registered
 
     reader = open_reader(rpc, contract, deployment, confirmations)
     check(reader)
@@ -255,7 +256,7 @@ def enrol(
     identity = load_identity(key, password)
     state = reader.refresh()
     standing = stand(state, federation, identity.address)
-    check_key(state, standing.me, KeyRing(key, password, identity))
+    check_registered(state, standing.me, KeyRing(key, password, identity).publics)
     if not may_enrol(state, standing.me, reader.now()):
         member = state.members.get(standing.me)
         if member is None:

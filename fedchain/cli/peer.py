@@ -92,10 +92,11 @@ def run(
     from ..peer.journal import Journal
     from ..peer.log import peer_log
     from ..peer.outbox import Outbox
-    from ..peer.start import check_key, may_enrol, run_peer, stand
     from ..peer.start import enrol as enrol_member
+    from ..peer.start import may_enrol, run_peer, stand
     from ..protocol.events import BondWithdrawn
     from ..protocol.phase import is_finished, start_of_run
+    from ..protocol.retention import check_registered
     from ..protocol.signature import Signature
     from ..protocol.statements import Statement
     from ..store.ipfs import IpfsStore
@@ -121,7 +122,7 @@ def run(
         # A member that withholds an object must not cost the others their window.
         store = IpfsStore(ipfs, timeout_s=min(60.0, max(2.0, state.terms.receipt_window_s / 4)))
         standing = stand(state, federation, identity.address, store.get)
-        check_key(state, standing.me, keys)
+        check_registered(state, standing.me, keys.publics)
         # A statement is done when the reader believes it: until then its duty would look undone, and be done again.
         sender = Sender(
             rpc or "",

@@ -234,12 +234,12 @@ def rotate_key(
     """
     from ..chain.keys import KeyRing
     from ..protocol.actions import RotateKey
+    from ..protocol.retention import check_registered
 
     member = _member(key, rpc, contract, deployment, confirmations, password_file)
     ring = KeyRing(key, member.password, member.identity)
+    check_registered(member.state, member.index, ring.publics)
     registered = member.state.members[member.index].encryption_key
-    if registered not in ring.publics:
-        raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")
     # A key that was made and not registered is left from a command that was interrupted.
     fresh = ring.newest if ring.newest != registered else ring.add()
     member.send(f"rotate/{fresh.hex()}", RotateKey(fresh))

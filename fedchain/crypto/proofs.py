@@ -7,11 +7,12 @@ stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..protocol.descent import WrongLeaf
 from ..protocol.evidence import (
@@ -48,22 +49,15 @@ def prove_aggregate(
     attempt: Attempt, uploads: Mapping[Index, CommittedUpload], posted: Blob, d: int
 ) -> ChallengeAggregate | None:
     """R1. That the posted sum is not the sum of the participants' ciphertexts; `uploads` holds all of them."""
-    leaf = 0
     with ExitStack() as files:
         claimed = files.enter_context(opened(posted, AGGREGATE, d)).raw_blocks()
         updates = [
             files.enter_context(opened(uploads[i].ciphertext, UPDATE, d)).raw_blocks()
             for i in sorted(_participants(attempt))
         ]
-        for block in claimed:
-            total = numpy_engine.add(next(update) for update in updates)
-            wrong = np.flatnonzero(block != total)
-            if wrong.size:
-                leaf += int(wrong[0]) // p.LEAF_RESIDUES
-                break
-            leaf += block.size // p.LEAF_RESIDUES
-        else:
-            return None
+        leaf = _first_leaf(block != numpy_engine.add(next(update) for update in updates) for block in claimed)
+    if leaf is None:
+        return None
     return refute_aggregate(attempt, uploads, WrongLeaf(leaf, _proof(posted, AGGREGATE, d, leaf)), d)
 
 
@@ -139,16 +133,10 @@ def refute_result(
 
 def prove_residue(attempt: Attempt, index: Index, upload: CommittedUpload, d: int) -> ChallengeResidue | None:
     """R4. That a member committed to a residue that is not below q."""
-    leaf = 0
     with opened(upload.ciphertext, UPDATE, d) as stored:
-        for block in stored.raw_blocks():
-            wrong = np.flatnonzero(block >= p.Q)
-            if wrong.size:
-                leaf += int(wrong[0]) // p.LEAF_RESIDUES
-                break
-            leaf += block.size // p.LEAF_RESIDUES
-        else:
-            return None
+        leaf = _first_leaf(block >= p.Q for block in stored.raw_blocks())
+    if leaf is None:
+        return None
     commits = _commits(attempt, {index}, {index: upload})
     proof = _proof(upload.ciphertext, UPDATE, d, leaf)
     return ChallengeResidue(attempt.round, attempt.attempt, index, leaf, commits, proof)
@@ -181,6 +169,16 @@ def with_leaves(leaves: Residues, shown: Mapping[int, Words]) -> Residues:
     for leaf, words in shown.items():
         claimed[leaf] = np.frombuffer(b"".join(words)[: p.LEAF_BYTES], dtype="<u8")
     return claimed
+
+
+def _first_leaf(wrong: Iterable[NDArray[np.bool_]]) -> int | None:
+    """The first leaf with a wrong residue, of objects read block by block; None where all are right."""
+    leaf = 0
+    for block in wrong:
+        if block.any():
+            return leaf + int(block.argmax()) // p.LEAF_RESIDUES
+        leaf += block.size // p.LEAF_RESIDUES
+    return None
 
 
 def _participants(attempt: Attempt) -> set[Index]:

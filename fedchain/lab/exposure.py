@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..protocol.charter import Charter
+from ..protocol.events import least_participants
 
 
 def exposures(charter: Charter) -> tuple[tuple[str, str, str, str], ...]:
     """Rows of (question, centralised, federated, each alone), for a charter that names its members."""
     members, threshold = len(charter.federation.members), charter.threshold
-    least = max(3, threshold + 1)
+    least = least_participants(threshold)
     privacy = charter.privacy
     noise = "none: the average may tell something about the rows behind it"
     if privacy.mode != "none":

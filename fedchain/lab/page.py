@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from ..audit.html import page_environment
 from .compare import Comparison
 from .exposure import exposures
 from .summary import headline, rows_of
@@ -21,13 +20,7 @@ CAPTIONS = {
 
 def render_page(comparison: Comparison, pictures: Mapping[str, bytes], version: str) -> str:
     """The page. Names that came from the charter are escaped."""
-    environment = Environment(
-        loader=PackageLoader("fedchain.lab"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("fedchain.lab")
     environment.filters |= {"bytes": bytes_in_words, "seconds": seconds_in_words}
     return environment.get_template("comparison.html").render(
         comparison=comparison,

@@ -91,12 +91,6 @@ def check_charter(state: FederationState, charter: Charter) -> None:
         )
 
 
-def check_key(state: FederationState, me: Index, keys: EncryptionKeys) -> None:
-    """Raise UsageError if this member registered another encryption key: it could open nothing dealt to it."""
-    if me in state.members and state.members[me].encryption_key not in keys.publics:
-        raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")
-
-
 def may_enrol(state: FederationState, me: Index, now: int) -> bool:
     """Whether this member is not enrolled, and may: a founder before the run begins, later whom members have admitted.
 

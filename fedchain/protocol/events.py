@@ -22,12 +22,18 @@ class Motion(IntEnum):
     REFUSE = 3
 
 
+def least_participants(threshold: int) -> int:
+    """The least |U| that may be locked with this t: max(3, t+1) (P3). Twin: _minimum()."""
+    return max(3, threshold + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the contract was deployed with, and nobody can change.
 
-    Windows are seconds. `model_size` is the number of float parameters (d). `threshold` is the least t, at least
-    floor(n/2)+1 of the n founders; how many it takes in a round depends on how many stand (`threshold_of`).
+    Windows are seconds. `model_size` is twice the coefficients of an update (`update_format.model_size_of`).
+    `threshold` is the least t, at least floor(n/2)+1 of the n founders; how many it takes in a round depends on how
+    many stand (`threshold_of`).
     """
 
     charter_digest: Digest
@@ -46,9 +52,21 @@ class Terms:
     bond_wei: int
 
     @property
+    def windows_s(self) -> tuple[int, ...]:
+        """Every window, in the order of the contract's terms."""
+        return (
+            self.enrol_window_s,
+            self.training_window_s,
+            self.receipt_window_s,
+            self.aggregate_window_s,
+            self.challenge_window_s,
+            self.close_window_s,
+        )
+
+    @property
     def min_participants(self) -> int:
-        """How many founders must enrol for a run to begin: max(3, t+1), by the least t."""
-        return max(3, self.threshold + 1)
+        """How many founders must enrol for a run to begin, by the least t."""
+        return least_participants(self.threshold)
 
     @property
     def answer_window_s(self) -> int:

@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from ..errors import UsageError
 from .charter import Charter
+from .events import least_participants
 from .ids import size_of
 from .state import FederationState
 
@@ -122,7 +123,7 @@ def plan_of(charter: Charter) -> Plan | None:
     if founders < 3:
         raise UsageError("the noise is shared out among the members: the charter must name them (federation.members)")
     colluders = threshold - 1 if privacy.colluders is None else privacy.colluders
-    least = max(3, threshold + 1)
+    least = least_participants(threshold)
     if colluders > threshold - 1:
         raise UsageError(
             f"privacy.colluders is {colluders}, but {threshold} colluders read every update (committee.threshold);"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from ..errors import UsageError
 from .ids import Index
 from .phase import live_attempt
 from .state import FederationState
@@ -23,3 +26,9 @@ def needed_keys(state: FederationState, index: Index, now: int) -> frozenset[byt
     if index in state.members:
         needed.add(state.members[index].encryption_key)
     return frozenset(needed)
+
+
+def check_registered(state: FederationState, index: Index, publics: Collection[bytes]) -> None:
+    """Raise UsageError if a member registered another encryption key than these: it could open nothing dealt to it."""
+    if index in state.members and state.members[index].encryption_key not in publics:
+        raise UsageError("this member is enrolled with another encryption key; use the key file it enrolled with")

@@ -21,6 +21,7 @@ from .events import (
     ResultCommitted,
     Terms,
     UpdateCommitted,
+    least_participants,
 )
 from .ids import Address, Bitmap, Cid, Digest, Index, bitmap_of, members_of, size_of
 from .pages import Page
@@ -75,7 +76,7 @@ class Attempt:
     @property
     def min_participants(self) -> int:
         """The least |U| that may be locked here: max(3, t+1) (P3)."""
-        return max(3, self.threshold + 1)
+        return least_participants(self.threshold)
 
     @property
     def committed(self) -> Bitmap:
@@ -185,7 +186,7 @@ class FederationState:
     @property
     def min_participants(self) -> int:
         """The least size of a participant set of those who count now: max(3, t+1)."""
-        return max(3, self.threshold + 1)
+        return least_participants(self.threshold)
 
     @property
     def round(self) -> int:
