@@ -46,6 +46,11 @@ interface IFederation is IRecord {
     /// A posted bit is a promise to keep the objects. Phase Receipts, once an attempt; only committed updates may be named.
     function postReceipt(uint32 round, uint32 attempt, uint128 whole) external;
 
+    /// @notice P2. The sender holds that the updates of `dealers` are not whole, and that the object `evidenceCid` shows it. Phase
+    /// Training, Receipts or Aggregating: while no set is locked. Only committed updates may be named, at least one. Nothing here
+    /// follows from it, and nothing is kept: peers and auditors judge the evidence off chain.
+    function complain(uint32 round, uint32 attempt, uint128 dealers, bytes32 evidenceCid) external;
+
     /// @notice P3. Posts the homomorphic sum over `participants`, and locks that set: one set an attempt, for ever.
     /// Phase Aggregating, only the member whose turn it is. Requires: at least max(3, t+1) participants; all committed; at
     /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole (FederationCensored; once a

@@ -24,7 +24,7 @@ interface IRecord {
         bytes32 charterCid;
         bytes32 genesisDigest; // SHA-256 of the first model's bytes
         bytes32 genesisCid;
-        uint64 modelSize; // float parameters in an update
+        uint64 modelSize; // twice the coefficients of an update
         uint32 rounds; // at most this many
         uint8 threshold; // the least t: floor(n/2)+1 <= t <= n-1 of the n founders; see threshold()
         uint32 enrolWindow;
@@ -161,6 +161,7 @@ interface IRecord {
         uint32 indexed round, uint32 attempt, uint8 indexed index, bytes32 commitment, bytes32 ciphertextCid, bytes32 sharesCid
     );
     event ReceiptPosted(uint32 indexed round, uint32 attempt, uint8 indexed index, uint128 whole);
+    event Complained(uint32 indexed round, uint32 attempt, uint8 indexed index, uint128 dealers, bytes32 evidenceCid);
     event AggregateCommitted(
         uint32 indexed round, uint32 attempt, uint16 group, uint8 indexed index, uint128 participants, bytes32 root, bytes32 cid
     );

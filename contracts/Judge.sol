@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {_sizeOf} from "./Bitmaps.sol";
 import {Commitments} from "./Commitments.sol";
 import {IRecord} from "./IRecord.sol";
+import {OPENING_TYPE, _domainOf, _signedDigest} from "./Signatures.sol";
 
 /// @title Judges numbers: is what a member posted what follows from what others committed to (R1–R5)?
 /// @notice It knows no state. It rebuilds from the evidence the digests that the evidence is about, and says whether the statement
@@ -29,11 +30,6 @@ abstract contract Judge is Commitments {
     uint256 private constant ODD_EIGHTS = 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff;
     uint256 private constant ABOVE_54_BITS = 0xffc0000000000000ffc0000000000000ffc0000000000000ffc0000000000000;
     uint256 private constant ABOVE_16_BITS = 0xffffffffffff0000ffffffffffff0000ffffffffffff0000ffffffffffff0000;
-
-    bytes32 private constant OPENING_TYPE =
-        keccak256("Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root,bytes32 cid)");
-    bytes32 private constant DOMAIN_TYPE =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
 
     /// @dev Where the commitments of one attempt were made, and over whom; `accounts` by member index.
     struct Place {
@@ -145,10 +141,7 @@ abstract contract Judge is Commitments {
         view
         returns (bytes32)
     {
-        bytes32 domain = keccak256(
-            abi.encode(DOMAIN_TYPE, keccak256("fedchain"), keccak256("1"), block.chainid, federation)
-        );
-        return keccak256(abi.encodePacked(hex"1901", domain, keccak256(abi.encode(OPENING_TYPE, said))));
+        return _signedDigest(_domainOf(federation), keccak256(abi.encode(OPENING_TYPE, said)));
     }
 
     // ---------------------------------------------------------------- walking through proofs

@@ -4,18 +4,10 @@ pragma solidity ^0.8.28;
 import {_bit, _lowest, _sizeOf} from "./Bitmaps.sol";
 import {IFederation} from "./IFederation.sol";
 import {Members} from "./Members.sol";
+import {OPENING_TYPE, RECEIPT_TYPE, UPDATE_TYPE, _domainOf, _signedDigest} from "./Signatures.sol";
 
 /// @title What members say in a round (P1–P5), each for itself or several in one transaction.
 abstract contract Rounds is Members {
-    bytes32 private constant UPDATE_TYPE =
-        keccak256("Update(uint32 round,uint32 attempt,bytes32 commitment,bytes32 ciphertextCid,bytes32 sharesCid)");
-    bytes32 private constant RECEIPT_TYPE = keccak256("Receipt(uint32 round,uint32 attempt,uint128 whole)");
-    bytes32 private constant OPENING_TYPE = keccak256(
-        "Opening(uint32 round,uint32 attempt,uint16 group,uint128 participants,bytes32 root,bytes32 cid)"
-    );
-    bytes32 private constant DOMAIN_TYPE =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-
     // ---------------------------------------------------------------- statements
 
     /// @inheritdoc IFederation
@@ -37,7 +29,7 @@ abstract contract Rounds is Members {
     /// @inheritdoc IFederation
     function commitUpdates(uint32 round, uint32 attempt, SignedUpdate[] calldata updates) external {
         (Attempt memory live,) = _admit(round, attempt, Phase.Training, Phase.Training);
-        bytes32 domain = _domain();
+        bytes32 domain = _domainOf(address(this));
         Statements storage said = _statements[round][attempt];
         bytes32 commitments = said.commitments;
         for (uint256 i = 0; i < updates.length; i++) {
@@ -68,7 +60,7 @@ abstract contract Rounds is Members {
     /// @inheritdoc IFederation
     function postReceipts(uint32 round, uint32 attempt, SignedReceipt[] calldata receipts) external {
         (Attempt memory live,) = _admit(round, attempt, Phase.Receipts, Phase.Receipts);
-        bytes32 domain = _domain();
+        bytes32 domain = _domainOf(address(this));
         Statements storage said = _statements[round][attempt];
         uint64 received = said.received;
         for (uint256 i = 0; i < receipts.length; i++) {
@@ -80,6 +72,15 @@ abstract contract Rounds is Members {
         if (received == said.received) return; // nothing was said: the time of the last receipt stays
         said.received = received;
         said.lastReceiptAt = uint40(block.timestamp);
+    }
+
+    /// @inheritdoc IFederation
+    function complain(uint32 round, uint32 attempt, uint128 dealers, bytes32 evidenceCid) external {
+        uint8 index = _memberIndex(msg.sender);
+        (Attempt memory live,) = _admit(round, attempt, Phase.Training, Phase.Aggregating);
+        _checkCommitted(dealers, live);
+        if (dealers == 0 || evidenceCid == 0) revert FederationEmptyDigest();
+        emit Complained(round, attempt, index, dealers, evidenceCid);
     }
 
     /// @inheritdoc IFederation
@@ -127,7 +128,7 @@ abstract contract Rounds is Members {
     function publishOpenings(uint32 round, uint32 attempt, uint16 group, SignedOpening[] calldata lines) external {
         _admit(round, attempt, Phase.Opening, Phase.Closing);
         _checkGroup(group);
-        bytes32 domain = _domain();
+        bytes32 domain = _domainOf(address(this));
         Group storage locked = _groups[round][group];
         (uint64 opened, uint64 participants, bytes32 openings) = (locked.opened, locked.participants, locked.openings);
         for (uint256 i = 0; i < lines.length; i++) {
@@ -293,13 +294,19 @@ abstract contract Rounds is Members {
         if (attempt != live.attempt) revert FederationWrongAttempt(live.attempt);
     }
 
+    /// @dev Only committed updates can be spoken of.
+    function _checkCommitted(uint128 updates, Attempt memory live) private pure {
+        uint128 unknown = updates & ~uint128(live.committed);
+        if (unknown != 0) revert FederationUnknownUpdates(unknown);
+    }
+
     /// @dev Whether U may be locked (P3). Twin: check_participants(). Each loop ends at MAX_MEMBERS or MAX_ABANDONED.
     function _checkParticipants(Attempt memory live, uint128 participants) private view {
         uint256 size = _sizeOf(participants);
         uint256 least = minParticipants();
         if (size < least) revert FederationTooFewParticipants(size, least);
+        _checkCommitted(participants, live);
         uint128 agreed = live.committed;
-        if (participants & ~agreed != 0) revert FederationUnknownUpdates(participants & ~agreed);
         Statements storage said = _statements[_round][live.attempt];
         uint256 covering = 0;
         for (uint256 received = said.received; received != 0; received &= received - 1) {
@@ -368,7 +375,7 @@ abstract contract Rounds is Members {
         uint128 whole,
         uint64 received
     ) private returns (uint64) {
-        if (whole & ~uint128(live.committed) != 0) revert FederationUnknownUpdates(whole & ~uint128(live.committed));
+        _checkCommitted(whole, live);
         if (whole != live.committed) said.complaints[index] = live.committed ^ uint64(whole);
         emit ReceiptPosted(round, live.attempt, index, whole);
         return received | _bit(index);
@@ -391,14 +398,10 @@ abstract contract Rounds is Members {
 
     // ---------------------------------------------------------------- signatures (EIP-712, EIP-2098)
 
-    function _domain() private view returns (bytes32) {
-        return keccak256(abi.encode(DOMAIN_TYPE, keccak256("fedchain"), keccak256("1"), block.chainid, address(this)));
-    }
-
     /// @dev The member that signed. A high s is another spelling of the same signature, and signs nothing else.
     function _signerOf(bytes32 domain, bytes32 digest, Signature calldata signature) private view returns (uint8) {
         uint256 vs = uint256(signature.vs);
-        digest = keccak256(abi.encodePacked(hex"1901", domain, digest));
+        digest = _signedDigest(domain, digest);
         return _memberIndex(ecrecover(digest, uint8(27 + (vs >> 255)), signature.r, bytes32(vs & (2 ** 255 - 1))));
     }
 }

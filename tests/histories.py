@@ -183,6 +183,8 @@ class History:
         phase = phase_of(self.state, self.state.round, at)
         attempt = live_attempt(self.state, at)
         self.tally[phase.name] += 1
+        if attempt is not None and self.asked.random() < 0.05:
+            self.complain(attempt, at, phase)
         if phase is Phase.ENROLLING or attempt is None:
             self.enrol_or_leave(at)
         elif phase is Phase.FINISHED:
@@ -254,6 +256,15 @@ class History:
         place = (self.chain.chain_id, self.address, round, number, account)
         commitment = update_commitment(*place, Root(hash_leaf(content(leaf))), shares_root)
         return UpdateStatement(round, number, commitment, self.cid(), self.cid())
+
+    def complain(self, attempt: Attempt, at: int, phase: Phase) -> None:
+        """About committed updates, which is heard before a set is locked; seldom about others. It changes nothing."""
+        asked, count = self.asked, len(self.state.accounts)
+        dealers = Bitmap(asked.getrandbits(count) & (attempt.committed if asked.random() < 0.8 else NEVER))
+        member, cid = Index(asked.randrange(count)), cid_of_digest(asked.randbytes(32))
+        due = phase in (Phase.TRAINING, Phase.RECEIPTS, Phase.AGGREGATING) and not dealers & ~attempt.committed
+        allowed = due and bool(dealers) and self.hears(member)
+        assert self.acts(member, say.Complain(attempt.round, attempt.attempt, dealers, cid), at) == allowed
 
     def post(self, attempt: Attempt, at: int) -> None:
         member, place = self.speaker(attempt.receipts), (attempt.round, attempt.attempt)

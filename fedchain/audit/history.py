@@ -18,6 +18,7 @@ from ..protocol.events import (
     AggregateRefuted,
     AggregateRestated,
     BondWithdrawn,
+    Complained,
     DemandClosed,
     DutiesMissed,
     EncryptionKeyRotated,
@@ -102,7 +103,9 @@ def replay(
 def scope_of(event: Event, state: FederationState) -> Scope:
     """Which round and attempt an event belongs to; the federation as a whole where it belongs to none."""
     match event:
-        case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
+        case UpdateCommitted() | ReceiptPosted() | Complained() | AggregateCommitted() | OpeningPublished():
+            return Scope(event.round, event.attempt)
+        case ResultCommitted():
             return Scope(event.round, event.attempt)
         case AggregateRefuted() | AggregateRestated() | ResultRefuted() | DutiesMissed() | SetAbandoned():
             return Scope(event.round, event.attempt)
@@ -142,6 +145,8 @@ def _judge(state: FederationState, entry: Logged, scope: Scope, docket: Docket) 
         case MemberEnrolled() | MemberAdmitted() | MemberLeaving() | EncryptionKeyRotated() | BondWithdrawn():
             return judge_membership(state, event, docket, due=due)
         case UpdateCommitted() | ReceiptPosted() | AggregateCommitted() | OpeningPublished() | ResultCommitted():
+            return judge_statement(state, event, scope, docket, told=due)
+        case Complained():
             return judge_statement(state, event, scope, docket, told=due)
         case StopVoted():
             return judge_stop(state, event, scope, docket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import Fault
 from ..protocol.events import (
     AggregateCommitted,
+    Complained,
     OpeningPublished,
     ReceiptPosted,
     ResultCommitted,
@@ -20,11 +21,12 @@ from .decisions import check_strikes
 from .docket import Docket, name_of
 from .ledger import Scope
 
-RoundEvent = UpdateCommitted | ReceiptPosted | AggregateCommitted | OpeningPublished | ResultCommitted
+RoundEvent = UpdateCommitted | ReceiptPosted | Complained | AggregateCommitted | OpeningPublished | ResultCommitted
 
 _DUE: dict[type[RoundEvent], tuple[Phase, ...]] = {
     UpdateCommitted: (Phase.TRAINING,),
     ReceiptPosted: (Phase.RECEIPTS,),
+    Complained: (Phase.TRAINING, Phase.RECEIPTS, Phase.AGGREGATING),
     AggregateCommitted: (Phase.AGGREGATING,),
     OpeningPublished: (Phase.OPENING, Phase.CLOSING),
     ResultCommitted: (Phase.CLOSING,),
@@ -69,6 +71,8 @@ def judge_statement(state: FederationState, event: RoundEvent, scope: Scope, doc
     if isinstance(event, ReceiptPosted) and not is_subset(event.whole, attempt.committed):
         unknown = ", ".join(name_of(state, i) for i in members_of(event.whole & ~attempt.committed))
         fault(5, "only committed updates in a receipt", f"{unknown} too")
+    if isinstance(event, Complained) and not (event.dealers and is_subset(event.dealers, attempt.committed)):
+        fault(5, "a complaint about committed updates", f"one about {event.dealers:#b} of {attempt.committed:#b}")
     if isinstance(event, ResultCommitted):
         opened, threshold = attempt.opened, attempt.threshold
         if not is_subset(event.openers, opened) or size_of(event.openers) != threshold:
@@ -92,6 +96,8 @@ def _said_before(attempt: Attempt, event: RoundEvent) -> bool:
             return event.index in attempt.commits
         case ReceiptPosted():
             return event.index in attempt.receipts
+        case Complained():
+            return False
         case AggregateCommitted():
             return attempt.aggregate is not None
         case OpeningPublished():

@@ -30,7 +30,7 @@ SHIM = ROOT / "devnet" / "solc-shim.mjs"
 # last target that runs on every EVM chain: a consortium's may not have activated PUSH0 (shanghai) or MCOPY (cancun).
 _NAMES = (
     *("IRecord", "IFederation", "ICouncil", "Bitmaps", "Record", "Phases", "Members", "Rounds", "Federation"),
-    *("Commitments", "Judge", "Verdicts", "Disputes", "Demands", "Votes", "Council"),
+    *("Signatures", "Commitments", "Judge", "Verdicts", "Disputes", "Demands", "Votes", "Council"),
 )
 SOURCES = tuple(sorted(f"contracts/{name}.sol" for name in _NAMES))
 SETTINGS: dict[str, Any] = {

@@ -16,6 +16,7 @@ from ..protocol.actions import (
     CommitResult,
     CommitUpdate,
     CommitUpdates,
+    Complain,
     DemandPage,
     Enrol,
     PostReceipt,
@@ -75,6 +76,7 @@ def call_of(action: Action) -> tuple[str, Sequence[Any], int]:
 def _statement(
     action: CommitUpdate
     | PostReceipt
+    | Complain
     | CommitAggregate
     | PublishOpening
     | CommitResult
@@ -93,6 +95,8 @@ def _statement(
             return "commitUpdate", (action.round, action.attempt, action.commitment, *cids)
         case PostReceipt():
             return "postReceipt", (action.round, action.attempt, action.whole)
+        case Complain():
+            return "complain", (action.round, action.attempt, action.dealers, digest_of_cid(action.evidence_cid))
         case CommitAggregate():
             place = action.round, action.attempt, action.group
             said = action.participants, action.basis, action.root, digest_of_cid(action.cid)

@@ -20,6 +20,7 @@ from ..protocol.events import (
     AggregateRefuted,
     AggregateRestated,
     BondWithdrawn,
+    Complained,
     DemandClosed,
     DutiesMissed,
     EncryptionKeyRotated,
@@ -182,6 +183,11 @@ def _receipt(v: Mapping[str, Any], at: int) -> ReceiptPosted:
     return ReceiptPosted(v["round"], v["attempt"], _index(v), _bitmap(v["whole"]), at)
 
 
+def _complaint(v: Mapping[str, Any], at: int) -> Complained:
+    cid = cid_of_digest(v["evidenceCid"])
+    return Complained(v["round"], v["attempt"], _index(v), _bitmap(v["dealers"]), cid, at)
+
+
 def _aggregate(v: Mapping[str, Any], at: int) -> AggregateCommitted:
     return AggregateCommitted(
         round=v["round"],
@@ -294,6 +300,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], Event]] = {
     "MemberEnrolled": _enrolled,
     "UpdateCommitted": _update,
     "ReceiptPosted": _receipt,
+    "Complained": _complaint,
     "AggregateCommitted": _aggregate,
     "OpeningPublished": _opening,
     "ResultCommitted": _result,

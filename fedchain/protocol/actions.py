@@ -40,6 +40,16 @@ class PostReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Complain:
+    """Say that the updates of `dealers` are not whole, and where the evidence is (P2)."""
+
+    round: int
+    attempt: int
+    dealers: Bitmap
+    evidence_cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
 class CommitAggregate:
     """Post the sum over a participant set, and lock the set (P3).
 
@@ -251,6 +261,7 @@ Action = (
     Enrol
     | CommitUpdate
     | PostReceipt
+    | Complain
     | CommitAggregate
     | PublishOpening
     | CommitResult

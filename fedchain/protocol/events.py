@@ -124,6 +124,21 @@ class ReceiptPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class Complained:
+    """A member says that the updates of `dealers` are not whole, and that the object `evidence_cid` shows it (P2).
+
+    Nothing follows from it on chain; whoever fetches the evidence judges it.
+    """
+
+    round: int
+    attempt: int
+    index: Index
+    dealers: Bitmap
+    evidence_cid: Cid
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class AggregateCommitted:
     """The aggregator posted the sum over `participants`, which is now locked for ever (P3)."""
 
@@ -345,6 +360,7 @@ Event = (
     | MemberEnrolled
     | UpdateCommitted
     | ReceiptPosted
+    | Complained
     | AggregateCommitted
     | OpeningPublished
     | ResultCommitted

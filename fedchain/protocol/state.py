@@ -14,6 +14,7 @@ from typing import TypeVar
 from .events import (
     AggregateCommitted,
     AggregateRestated,
+    Complained,
     MemberEnrolled,
     Motion,
     OpeningPublished,
@@ -47,8 +48,9 @@ class Attempt:
     it began; `members` is what each of them had registered by then: the keys and weights that count in it. `threshold`
     is t for them, and for a set that is locked here for ever. `base_digest` and `base_cid` name the model it starts
     from. `aggregate` says who is in the sum, for ever; `posted_sum` is the sum that stands, if any does. Statements
-    that were refuted are kept beside those that stand. `stop_votes` are those that had been cast when the round closed;
-    while it is under way the state has them.
+    that were refuted are kept beside those that stand. `complaints` change nothing here: whoever fetches their evidence
+    judges them. `stop_votes` are those that had been cast when the round closed; while it is under way the state has
+    them.
     """
 
     round: int
@@ -61,6 +63,7 @@ class Attempt:
     base_cid: Cid
     commits: MappingProxyType[Index, UpdateCommitted] = field(default_factory=lambda: MappingProxyType({}))
     receipts: MappingProxyType[Index, ReceiptPosted] = field(default_factory=lambda: MappingProxyType({}))
+    complaints: tuple[Complained, ...] = ()
     aggregate: AggregateCommitted | None = None
     posted_sum: PostedSum | None = None
     refuted_sums: tuple[PostedSum, ...] = ()

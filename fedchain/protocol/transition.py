@@ -16,6 +16,7 @@ from .events import (
     AggregateRefuted,
     AggregateRestated,
     BondWithdrawn,
+    Complained,
     DemandClosed,
     DutiesMissed,
     EncryptionKeyRotated,
@@ -67,6 +68,9 @@ def apply(state: FederationState, event: Event) -> FederationState:
             return _membership(state, event)
         case UpdateCommitted() | ReceiptPosted() | OpeningPublished() | AggregateCommitted() | ResultCommitted():
             return _spoken(state, event)
+        case Complained():
+            state, attempt = _attempt_for(state, event.round, event.attempt, event.at)
+            return replace(state, current=replace(attempt, complaints=(*attempt.complaints, event)))
         case StopVoted():
             return replace(state, stop_votes=_with(state.stop_votes, event.index), last_vote_at=event.at)
         case DutiesMissed():

@@ -11,7 +11,9 @@ from eth_hash.auto import keccak
 from fedchain.chain.artifacts import load_artifact
 from fedchain.chain.logs import LogDecoder, abi_type, signature
 from fedchain.errors import ChainMismatch
+from fedchain.protocol.cid import cid_of_digest
 from fedchain.protocol.events import (
+    Complained,
     DemandClosed,
     DutiesMissed,
     EncryptionKeyRotated,
@@ -51,6 +53,11 @@ def test_every_event_of_the_contract_has_its_class() -> None:
     ("name", "said", "event"),
     [
         ("DutiesMissed", {"round": 2, "attempt": 1, "members": 5}, DutiesMissed(2, 1, Bitmap(5), 9)),
+        (
+            "Complained",
+            {"round": 2, "attempt": 1, "index": 3, "dealers": 5, "evidenceCid": WORD},
+            Complained(2, 1, Index(3), Bitmap(5), cid_of_digest(WORD), 9),
+        ),
         (
             "MotionVoted",
             {"motion": 3, "index": 4, "round": 2, "attempt": 1, "subject": WORD},

@@ -27,6 +27,7 @@ EVERY: dict[str, tuple[Any, ...]] = {
     "withdrawReward": (),
     "commitUpdate": (1, 0, ONE, ONE, ONE),
     "postReceipt": (1, 0, 31),
+    "complain": (1, 0, 1, ONE),
     "commitAggregate": (1, 0, 0, 31, ONE, ONE, ONE),
     "publishOpening": (1, 0, 0, ONE, ONE),
     "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE),

@@ -122,6 +122,7 @@ def a_stranger_or_a_founder_who_never_enrolled_speaks(found: Found, refuses: Ref
         for name, arguments in (
             ("commitUpdate", (1, 0, ONE, ONE, ONE)),
             ("postReceipt", (1, 0, 0)),
+            ("complain", (1, 0, 1, ONE)),
             ("commitAggregate", (1, 0, 0, 15, ONE, ONE, ONE)),
             ("publishOpening", (1, 0, 0, ONE, ONE)),
             ("commitResult", (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE)),
@@ -177,6 +178,7 @@ def a_statement_comes_in_another_phase(found: Found, refuses: Refuses) -> None:
     statements = {
         "commitUpdate": (1, 0, ONE, ONE, ONE),
         "postReceipt": (1, 0, 31),
+        "complain": (1, 0, 1, ONE),
         "commitAggregate": (1, 0, 0, 31, ONE, ONE, ONE),
         "publishOpening": (1, 0, 0, ONE, ONE),
         "commitResult": (1, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE),
@@ -196,11 +198,11 @@ def a_statement_comes_in_another_phase(found: Found, refuses: Refuses) -> None:
         federation.call("aggregatorNow")
     for member in range(1, 5):
         federation.enrol(member)
-    refused_but("commitUpdate", phase=TRAINING)
+    refused_but("commitUpdate", "complain", phase=TRAINING)
     federation.all_commit()
-    refused_but("postReceipt", phase=RECEIPTS)
+    refused_but("postReceipt", "complain", phase=RECEIPTS)
     federation.all_post()
-    refused_but("commitAggregate", phase=AGGREGATING)
+    refused_but("commitAggregate", "complain", phase=AGGREGATING)
     federation.lock()
     refused_but("publishOpening", phase=OPENING)
     for member in range(2, 5):
@@ -224,6 +226,7 @@ def a_statement_is_about_another_round(found: Found, refuses: Refuses) -> None:
         for name, arguments in (
             ("commitUpdate", (round, 0, ONE, ONE, ONE)),
             ("postReceipt", (round, 0, 31)),
+            ("complain", (round, 0, 1, ONE)),
             ("commitAggregate", (round, 0, 0, 31, ONE, ONE, ONE)),
             ("publishOpening", (round, 0, 0, ONE, ONE)),
             ("commitResult", (round, 0, 0, 7, ONE, ONE, ONE, ONE, ONE, ONE)),
@@ -291,7 +294,11 @@ def a_digest_is_zero(found: Found, refuses: Refuses) -> None:
                 federation.send(member, name, *head, *words)
 
     each_digest_counts("commitUpdate", 1, 0, digests=3)
-    federation.all_commit().all_post()
+    federation.all_commit()
+    each_digest_counts("complain", 1, 0, 1, digests=1)
+    with refuses("FederationEmptyDigest"):
+        federation.send(0, "complain", 1, 0, 0, ONE)
+    federation.all_post()
     each_digest_counts("commitAggregate", 1, 0, 0, 31, ONE, digests=2)
     federation.lock()
     each_digest_counts("publishOpening", 1, 0, 0, digests=2)
@@ -328,6 +335,8 @@ def an_update_is_named_that_nobody_committed(found: Found, refuses: Refuses) -> 
         federation.receipt(0, 0b11111)
     with refuses("FederationUnknownUpdates", 1 << 127):
         federation.receipt(0, 0b01111 | 1 << 127)
+    with refuses("FederationUnknownUpdates", 0b10000):
+        federation.send(0, "complain", 1, 0, 0b11000, ONE)
     for member in range(5):
         federation.receipt(member, 0b01111)
     for stranger in (0b10000, 1 << 64, 1 << 127):

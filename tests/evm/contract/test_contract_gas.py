@@ -36,6 +36,7 @@ def test_a_round_costs_what_the_readme_says(found: Found) -> None:
     whole = federation.everyone()
     commits = [gas(federation.commit(member, 2)) for member in range(10)]
     receipts = [gas(federation.receipt(member, whole if member else whole ^ 1, 2)) for member in range(10)]
+    complaint = gas(federation.send(0, "complain", 2, 0, 1, b"\x01" * 32))
     aggregate = gas(federation.aggregate(1, whole, 2))
     openings = [gas(federation.open(member, 2)) for member in range(10)]
     result = gas(federation.close(0, 2))
@@ -47,6 +48,7 @@ def test_a_round_costs_what_the_readme_says(found: Found) -> None:
             "commitUpdate": max(commits[1:]),
             "postReceipt, first of an attempt, with a complaint": receipts[0],
             "postReceipt": max(receipts[1:]),
+            "complain": complaint,
             "commitAggregate": aggregate,
             "publishOpening, first": openings[0],
             "publishOpening": max(openings[1:]),

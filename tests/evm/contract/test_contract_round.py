@@ -86,6 +86,35 @@ def test_a_whole_round_is_said_and_kept(found: Found) -> None:
     assert begun["committed"] == begun["received"] == begun["participants"] == begun["opened"] == 0
 
 
+def test_complaints_are_told_while_no_set_is_locked_and_change_nothing(found: Found) -> None:
+    federation = found(5, threshold=3).all_enrol()
+    view, evidence = federation.call, b"\x07" * 32
+
+    def kept() -> list[Any]:
+        """All that a phase could follow from."""
+        views = ("memberAt", 1), ("memberAt", 3), ("roundAt", 1), ("phaseOf", 1), ("commitmentsOf", 1, 0)
+        return [view(*question) for question in (*views, ("slashed",), ("burnt",), ("receiptOf", 1, 0, 3))]
+
+    def complain(member: int, dealers: int) -> None:
+        before = kept()
+        told = federation.events(federation.send(member, "complain", 1, 0, dealers, evidence))
+        said = {"round": 1, "attempt": 0, "index": member, "dealers": dealers, "evidenceCid": evidence}
+        assert told == [("Complained", said)]
+        assert kept() == before
+
+    federation.commit(1)
+    complain(3, 0b00010)
+    for member in (0, 2, 3, 4):
+        federation.commit(member)
+    complain(3, 0b00010)  # as often as it likes, at its own cost
+    federation.receipt(3, 0b11101)
+    complain(3, 0b11111)  # whatever its receipt says
+    for member in (0, 1, 2, 4):
+        federation.receipt(member, 0b11111)
+    complain(1, 0b01000)
+    federation.aggregate(view("aggregatorNow"), 0b11111)  # nobody is left out for it
+
+
 def test_the_founding_is_told_and_never_changes(found: Found) -> None:
     federation = found(4, threshold=3)
     ((name, said),) = federation.events(federation.deployment)

@@ -94,6 +94,21 @@ contract Handler is Quarrels {
         _send(_anybody(), 0, abi.encodeCall(IFederation.postReceipts, (live.round, live.attempt, lines)));
     }
 
+    /// @dev What is complained of changes nothing of what is checked after it.
+    function complain(uint256 seed) external watched(seed) {
+        if (_phase() == Phase.Training) _mayReach(Phase.Receipts);
+        RoundView memory live = _live();
+        uint128 dealers = uint128(_draw(type(uint256).max) & (_chance(8) ? type(uint128).max : live.committed));
+        bytes32 cid = _chance(16) ? bytes32(0) : bytes32("evidence");
+        bytes memory data = abi.encodeCall(IFederation.complain, (live.round, live.attempt, dealers, cid));
+        bool due = _phase() >= Phase.Training && _phase() <= Phase.Aggregating && dealers != 0 && cid != 0;
+        due = due && dealers & ~live.committed == 0;
+        address account = _anybody();
+        bool heard = false;
+        for (uint8 i = 0; i < 64; i++) heard = heard || _holds(_heard(), i) && _accountOf(i) == account;
+        _hold((_send(account, 0, data) == 0) == (due && heard), "a complaint is heard before a set is locked");
+    }
+
     function commitAggregate(uint256 seed) external watched(seed) {
         _mayReach(Phase.Aggregating);
         Phase phase = _phase();
@@ -294,13 +309,14 @@ contract Handler is Quarrels {
     /// @dev The deployer, this contract, is heard no more than anybody: what a member might do now it may not.
     function deployerTries(uint256 seed) external watched(seed) {
         RoundView memory live = _live();
-        bytes[12] memory tries = [
+        bytes[13] memory tries = [
             abi.encodeCall(IFederation.enrol, ("key", 1)),
             abi.encodeCall(IFederation.resign, ()),
             abi.encodeCall(IFederation.rotateKey, ("key")),
             abi.encodeCall(IFederation.withdrawBond, ()),
             abi.encodeCall(IFederation.commitUpdate, (live.round, live.attempt, "c", "c", "c")),
             abi.encodeCall(IFederation.postReceipt, (live.round, live.attempt, live.committed)),
+            abi.encodeCall(IFederation.complain, (live.round, live.attempt, live.committed, "c")),
             abi.encodeCall(IFederation.publishOpening, (live.round, live.attempt, 0, "c", "c")),
             abi.encodeCall(IFederation.voteToStop, (live.round, _federation.model())),
             abi.encodeCall(ICouncil.voteToAdmit, (address(this))),

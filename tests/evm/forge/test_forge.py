@@ -31,7 +31,7 @@ DEPTH = 200  # calls a run (foundry.toml)
 CHANGING = {"nonpayable", "payable"}
 SENT = (  # every function that changes anything
     *("enrol", "resign", "rotateKey", "withdrawBond", "withdrawReward", "commitUpdate", "commitUpdates", "postReceipt"),
-    *("postReceipts", "commitAggregate", "publishOpening", "publishOpenings", "commitResult", "voteToStop"),
+    *("postReceipts", "complain", "commitAggregate", "publishOpening", "publishOpenings", "commitResult", "voteToStop"),
     *("challengeAggregate", "challengeKeySum", "challengeResult", "challengeResidue", "challengeEquivocation"),
     *("restateAggregate", "demandPage", "showPage", "closeDemand"),
     *("voteToAdmit", "voteToRemove", "voteToAbandon", "voteToRefuse"),
