@@ -32,7 +32,8 @@ demo: setup ## five peers train one model on a local devnet, then the audit
 	@$(BIN)/fedchain demo $(ARGS)
 
 test: setup lint ## all tests but the slow ones
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile tests/pure tests/evm
+	$(BIN)/python -m pytest -q -m "not slow" tests/live
 
 test-slow: setup ## the slow ones
 	$(BIN)/python -m pytest -q -m slow

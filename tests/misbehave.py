@@ -127,14 +127,20 @@ LIARS: dict[str, type[Liar]] = {
     "wrong-model": WrongModel,
 }
 
-if __name__ == "__main__":
-    liar, round, *arguments = sys.argv[1:]
-    LIARS[liar].round = int(round)
+
+def lie(liar: str, round: int) -> None:
+    """Make every peer of this process that liar in that round."""
+    LIARS[liar].round = round
     node.Decoder = LIARS[liar]  # type: ignore[misc]
     ipfs.IpfsStore = Keeping  # type: ignore[misc]
     if LIARS[liar] is Spoiler:
         trainer.deal = Spoiler.deal  # type: ignore[assignment]
     if LIARS[liar] is SilentSum:
         Respondent.act = lambda self, state, now: False  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    liar, round, *arguments = sys.argv[1:]
+    lie(liar, int(round))
     sys.argv = ["fedchain", *arguments]
     main()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +63,8 @@ class Journal:
         self._opened: dict[tuple[int, int, str], list[tuple[int, Bitmap]]] = {}
         for record in self._recover():
             self._take(record)
-        self._file = path.open("ab")
+        # Unbuffered: what a full disk refused must not be written behind our back when the file is closed.
+        self._file = path.open("ab", buffering=0)
         directory = os.open(path.parent, os.O_RDONLY)
         os.fsync(directory)
         os.close(directory)
@@ -194,11 +196,14 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+        line, whole = _check(body) + b" " + body + b"\n", self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(_check(body) + b" " + body + b"\n")
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(whole)
             raise JournalFailed(
                 f"the journal {self._path} cannot be written: {error}; make room, and start again"
             ) from error
@@ -233,19 +238,28 @@ class Journal:
         content = self._path.read_bytes()
         records: list[dict[str, Any]] = []
         whole = 0
-        for number, line in enumerate(content.splitlines(keepends=True), start=1):
-            if not line.endswith(b"\n"):
-                break
-            check, _, body = line[:-1].partition(b" ")
-            if check != _check(body):
-                raise UsageError(f"{self._path} is damaged at line {number}; restore it from a copy: it holds promises")
-            records.append(json.loads(body))
-            whole += len(line)
-        if whole < len(content):
+        *lines, torn = content.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if not _is_whole(line):
+                raise self._damaged(number)
+            records.append(json.loads(line.partition(b" ")[2]))
+            whole += len(line) + 1
+        # A record before which a crash came has no end; one with something else for an end was acted on.
+        if _is_whole(torn[:-1]):
+            raise self._damaged(len(lines) + 1)
+        if torn:
             with self._path.open("r+b") as file:
                 file.truncate(whole)
                 os.fsync(file.fileno())
         return records
+
+    def _damaged(self, line: int) -> UsageError:
+        return UsageError(f"{self._path} is damaged at line {line}; restore it from a copy: it holds promises")
+
+
+def _is_whole(line: bytes) -> bool:
+    check, _, body = line.partition(b" ")
+    return check == _check(body)
 
 
 def _check(body: bytes) -> bytes:

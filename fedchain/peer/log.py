@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +14,7 @@ import structlog
 
 def peer_log(path: Path, quiet: bool = False) -> structlog.stdlib.BoundLogger:
     """A structured logger that appends to `path`, and unless `quiet` prints to stderr for people."""
-    file = path.open("a", encoding="utf-8", buffering=1)
+    file = path.open("ab", buffering=0)
     for_people = None if quiet else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
@@ -28,14 +29,19 @@ def peer_log(path: Path, quiet: bool = False) -> structlog.stdlib.BoundLogger:
 
 
 class _Both:
-    """The last processor: one JSON line to the file, then the line for people, or nothing."""
+    """The last processor: one JSON line to the file, then one for people, or none.
 
-    def __init__(self, file: IO[str], for_people: structlog.dev.ConsoleRenderer | None) -> None:
+    A disk that is full, or a terminal that is gone, costs lines and nothing else: no duty waits for a log.
+    """
+
+    def __init__(self, file: IO[bytes], for_people: structlog.dev.ConsoleRenderer | None) -> None:
         self._file = file
         self._for_people = for_people
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        self._file.write(json.dumps(event, default=str) + "\n")
-        if self._for_people is None:
-            raise structlog.DropEvent
-        return str(self._for_people(logger, method, event))
+        with suppress(OSError):
+            self._file.write(json.dumps(event, default=str).encode() + b"\n")
+        if self._for_people is not None:
+            with suppress(OSError):
+                logger.msg(str(self._for_people(logger, method, event)))
+        raise structlog.DropEvent

@@ -2,138 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from eth_account import Account
+from onchain_play import OnChainPlay
 
 from fedchain.audit import audit
 from fedchain.audit.accuser import Accuser
 from fedchain.audit.watchtower import Watchtower
-from fedchain.chain.deploy import deploy
-from fedchain.chain.reader import Reader
-from fedchain.chain.sender import Sender, VolatileJournal
 from fedchain.crypto import Result, show_result
 from fedchain.crypto.parameters import PLAIN_MODULUS
-from fedchain.protocol.actions import (
-    CommitAggregate,
-    CommitResult,
-    CommitUpdate,
-    Enrol,
-    PostReceipt,
-    PublishOpening,
-    ShowPage,
-)
-from fedchain.protocol.disputes import basis_of, commitments_digest
-from fedchain.protocol.events import (
-    AggregateCommitted,
-    Event,
-    FederationFounded,
-    MemberEnrolled,
-    OpeningPublished,
-    ReceiptPosted,
-    ResultCommitted,
-    UpdateCommitted,
-)
+from fedchain.protocol.actions import ShowPage
+from fedchain.protocol.cid import cid_of
 from fedchain.protocol.evidence import NO_ROOT
-from fedchain.protocol.ids import Address, Index
+from fedchain.protocol.ids import Index
 from fedchain.protocol.pages import Kind
 
 LIAR = Index(3)
 ANSWER_S = 125
-
-ACTIONS: dict[type, type] = {
-    UpdateCommitted: CommitUpdate,
-    ReceiptPosted: PostReceipt,
-    AggregateCommitted: CommitAggregate,
-    OpeningPublished: PublishOpening,
-    ResultCommitted: CommitResult,
-}
+WINDOWS = {"training_s": 3600, "receipt_s": 3600, "aggregate_s": 3600}
 
 
-def builder() -> ModuleType:
-    """tests/pure/audit/conftest.py, which plays a federation step by step."""
-    path = Path(__file__).parents[1] / "pure" / "audit" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("federation_builder", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILD = builder()
-
-
-class OnChain:
-    """The builder's chain, on an anvil."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-        self.chain_id, self.contract = reader.chain_id, reader.contract
-
-    @property
-    def time(self) -> int:
-        return self.reader.now()
-
-    def refresh(self) -> Any:
-        return self.reader.refresh()
-
-
-class Lying(BUILD.Play):  # type: ignore[misc, name-defined]
+class Lying(OnChainPlay):
     """Five members on a real contract. One of them closes the round with a wrong result, and stores no object."""
 
-    def __init__(self, anvil: Any) -> None:
-        self.anvil, self.accounts = anvil, anvil.keys[:5]
-        members = tuple(Address(Account.from_key(key).address) for key in self.accounts)
-        federation = {"name": "liars", "members": list(members)}
-        windows = {"training_s": 3600, "receipt_s": 3600, "aggregate_s": 3600}
-        super().__init__(rounds=1, charter=BUILD.charter_of(federation=federation, windows=windows))
-        self.members = members
-        self.senders: list[Sender] = []
-        self.said = 0
-        self.lie: Result | None = None
-
-    def sender(self, key: str) -> Sender:
-        contract = self.chain.contract
-        return Sender(self.anvil.url, contract, bytes.fromhex(key[2:]), VolatileJournal(), chain_id=self.anvil.chain_id)
-
-    def reader(self) -> Reader:
-        """A stranger's own reader. It is told the block of the deployment: a shared anvil forgets its oldest states."""
-        return Reader(self.anvil.url, self.deployed.address, from_block=self.deployed.block)
-
-    def say(self, event: Event, after_s: int = 0) -> None:
-        match event:
-            case FederationFounded():
-                deployed = deploy(self.anvil.url, bytes.fromhex(self.accounts[0][2:]), event.terms, event.founders)
-                self.deployed = deployed
-                self.chain = OnChain(self.reader())
-                self.senders = [self.sender(key) for key in self.accounts]
-            case MemberEnrolled():
-                self.send(event.index, Enrol(event.encryption_key, event.weight, self.state.terms.bond_wei))
-            case _:
-                kind = ACTIONS[type(event)]
-                said = {f.name: getattr(event, f.name) for f in fields(kind) if hasattr(event, f.name)}
-                if isinstance(event, AggregateCommitted):
-                    said["basis"] = commitments_digest(self.attempt())
-                if isinstance(event, ResultCommitted):
-                    said["basis"] = basis_of(self.attempt())
-                self.send(event.index, kind(**said))
-
-    def send(self, index: int, action: Any) -> None:
-        self.said += 1
-        self.senders[index].submit(f"statement/{self.said}", action)
-
-    def lock(self, event: Any) -> None:
-        self.say(event)
-
-    def aggregator(self, number: int) -> Any:
-        return BUILD.aggregator_of(self.state, self.attempt(), self.chain.time)
+    lie: Result | None = None
 
     def close(self, number: int) -> None:
         self.honest = self.result(number)
@@ -141,7 +36,7 @@ class Lying(BUILD.Play):  # type: ignore[misc, name-defined]
         coefficients = right.coefficients.copy()
         coefficients[5, 9] = (coefficients[5, 9] + 1) % PLAIN_MODULUS
         self.lie = replace(right, coefficients=coefficients)
-        cid = BUILD.cid_of(self.lie.pack())
+        cid = cid_of(self.lie.pack())
         self.say(replace(self.honest, index=LIAR, result_root=self.lie.root(), result_cid=cid))
 
     def shows(self) -> None:
@@ -154,7 +49,7 @@ class Lying(BUILD.Play):  # type: ignore[misc, name-defined]
 
 @pytest.fixture
 def lying(chain: Any) -> Lying:
-    played = Lying(chain)
+    played = Lying(chain.url, [bytes.fromhex(key[2:]) for key in chain.keys[:5]], rounds=1, windows=WINDOWS)
     played.run()
     return played
 
@@ -164,7 +59,7 @@ def test_a_wrong_result_that_is_kept_back_is_brought_down_by_a_stranger(
     lying: Lying, chain: Any, tmp_path: Path, pages: int, rule: int
 ) -> None:
     told: list[str] = []
-    stranger = lying.sender(chain.keys[9])
+    stranger = lying.sender(bytes.fromhex(chain.keys[9][2:]))
     reader = lying.reader()
     tower, accuser = Watchtower(reader, lying.store, tmp_path), Accuser(reader, stranger, told.append)
     for step in range(pages):

@@ -6,49 +6,26 @@ names each liar. The members are played by the audit's own test builder, its sta
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from eth_account import Account
+from audit_play import flipped, found
+from onchain_play import OnChainPlay
 
 from fedchain.audit import audit
-from fedchain.chain.deploy import deploy
 from fedchain.chain.reader import Reader
 from fedchain.chain.sender import Sender
 from fedchain.devnet.network import Devnet
 from fedchain.peer.journal import Journal
-from fedchain.protocol.actions import (
-    CommitAggregate,
-    CommitResult,
-    CommitUpdate,
-    Enrol,
-    PostReceipt,
-    PublishOpening,
-)
-from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
-from fedchain.protocol.disputes import basis_of, commitments_digest
-from fedchain.protocol.events import (
-    AggregateCommitted,
-    Event,
-    FederationFounded,
-    MemberEnrolled,
-    OpeningPublished,
-    ReceiptPosted,
-    ResultCommitted,
-    UpdateCommitted,
-)
-from fedchain.protocol.ids import Address, Bitmap
+from fedchain.protocol.ids import Bitmap
 from fedchain.store.ipfs import IpfsStore
 
 TRAINER, OPENER = 1, 3
@@ -60,46 +37,7 @@ WITHHOLDER, REPLACER = 1, 2
 PATIENCE_S = 3
 """How long an audit here waits for an object; what nobody stored costs it that long."""
 
-ACTIONS: dict[type, type] = {
-    UpdateCommitted: CommitUpdate,
-    ReceiptPosted: PostReceipt,
-    AggregateCommitted: CommitAggregate,
-    OpeningPublished: PublishOpening,
-    ResultCommitted: CommitResult,
-}
-
-
-def builder() -> ModuleType:
-    """tests/pure/audit/conftest.py, which plays a federation step by step."""
-    path = Path(__file__).parents[1] / "pure" / "audit" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("federation_builder", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILD = builder()
-
-
-class RealChain:
-    """The builder's chain, on a devnet."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-        self.chain_id, self.contract = reader.chain_id, reader.contract
-
-    @property
-    def time(self) -> int:
-        return self.reader.now()
-
-    @property
-    def events(self) -> list[Event]:
-        return [entry.event for entry in self.reader.log()]
-
-    def refresh(self) -> Any:
-        return self.reader.refresh()
+WINDOWS = {"training_s": 3600, "receipt_s": 3600}
 
 
 class RealStore(IpfsStore):
@@ -116,68 +54,30 @@ class RealStore(IpfsStore):
         return cid
 
 
-class LyingFederation(BUILD.Play):  # type: ignore[misc, name-defined]
+class LyingFederation(OnChainPlay):
     """Five members on real parts: one flips a byte of its upload, one withholds the sum, one swaps its opening, one
     replaces the model."""
 
     def __init__(self, devnet: Devnet, folder: Path, files: ExitStack) -> None:
-        keys = [bytes([0xA0 + i]) * 32 for i in range(5)]
-        members = tuple(Address(Account.from_key(key).address) for key in keys)
-        charter: Charter = BUILD.charter_of(
-            federation={"name": "liars", "members": list(members)}, windows={"training_s": 3600, "receipt_s": 3600}
-        )
-        super().__init__(rounds=3, charter=charter)
-        self.members = members
-        self.store = RealStore(devnet.ipfs_apis[0])
-        self.devnet, self.keys = devnet, keys
-        self.journals = [files.enter_context(Journal(folder / f"{i}.jsonl")) for i in range(5)]
-        self.senders: list[Sender] = []
-        self.said = 0
+        super().__init__(devnet.rpc, [bytes([0xA0 + i]) * 32 for i in range(5)], rounds=3, windows=WINDOWS)
+        self.store: Any = RealStore(devnet.ipfs_apis[0])
+        self.folder, self.files = folder, files
+        for member in self.members:
+            devnet.fund(member, 10**20)
         self.publishing = False
 
-    def say(self, event: Event, after_s: int = 0) -> None:
-        match event:
-            case FederationFounded():
-                for member in self.members:
-                    self.devnet.fund(member, 10**20)
-                deployment = deploy(self.devnet.rpc, self.keys[0], event.terms, event.founders)
-                reader = Reader(self.devnet.rpc, deployment.address, from_block=deployment.block)
-                self.chain = RealChain(reader)
-                self.senders = [
-                    Sender(self.devnet.rpc, deployment.address, key, journal)
-                    for key, journal in zip(self.keys, self.journals, strict=True)
-                ]
-                return
-            case MemberEnrolled():
-                bond = self.charter.stake.bond_gwei * 10**9
-                self._send(event.index, Enrol(event.encryption_key, event.weight, bond))
-            case _:
-                kind = ACTIONS[type(event)]
-                said = {f.name: getattr(event, f.name) for f in fields(kind) if hasattr(event, f.name)}
-                if isinstance(event, AggregateCommitted):
-                    said["basis"] = commitments_digest(self.attempt())
-                if isinstance(event, ResultCommitted):
-                    said["basis"] = basis_of(self.attempt())
-                self._send(event.index, kind(**said))
-
-    def _send(self, index: int, action: Any) -> None:
-        self.said += 1
-        self.senders[index].submit(f"statement/{self.said}", action)
+    def sender(self, key: bytes) -> Sender:
+        journal = self.files.enter_context(Journal(self.folder / f"{self.keys.index(key)}.jsonl"))
+        return Sender(self.rpc, self.deployed.address, key, journal)
 
     def aggregate(self, number: int) -> None:
         self.store.withhold = number == 2
         super().aggregate(number)
         self.store.withhold = False
 
-    def lock(self, event: AggregateCommitted) -> None:
-        self.say(event)
-
-    def aggregator(self, number: int) -> Any:
-        return BUILD.aggregator_of(self.state, self.attempt(), self.chain.time)
-
     def stored(self, number: int, index: Any, upload: Any) -> tuple[bytes, bytes]:
         if (number, index) == (1, TRAINER):
-            return BUILD.flipped(upload.ciphertext, 1000), upload.shares
+            return flipped(upload.ciphertext, 1000), upload.shares
         return upload.ciphertext, upload.shares
 
     def whole(self, number: int, index: Any) -> Bitmap:
@@ -194,7 +94,7 @@ class LyingFederation(BUILD.Play):  # type: ignore[misc, name-defined]
 
     def next_model(self, number: int, opened: Any) -> bytes:
         model: bytes = super().next_model(number, opened)
-        return BUILD.flipped(model, len(model) - 3) if number == 3 else model
+        return flipped(model, len(model) - 3) if number == 3 else model
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +117,7 @@ def test_a_stranger_names_the_flipped_byte_the_withheld_sum_the_swapped_opening_
 ) -> None:
     chain = liars.chain.reader
     report = audit(Reader(devnet.rpc, chain.contract), IpfsStore(devnet.ipfs_apis[4], timeout_s=PATIENCE_S))
-    assert BUILD.found(report) == expected(liars)
+    assert found(report) == expected(liars)
     assert report.checks[0].status.value == "passed"
     assert [account.participants for account in report.rounds] == [(0, 2, 3, 4), tuple(range(5)), tuple(range(5))]
     assert report.totals.gas > 1_000_000

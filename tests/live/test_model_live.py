@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from commands import Done, fedchain
 from sklearn.datasets import load_breast_cancer
 
 from fedchain.cli.local import LocalFederation
-from fedchain.cli.main import main
 from fedchain.devnet.network import Devnet
 from fedchain.protocol.phase import Phase, phase_of
 
@@ -24,19 +20,9 @@ PEERS = Path(__file__).parents[2] / "peers"
 WINDOWS = ["enrol_s=60", "training_s=60", "receipt_s=20", "aggregate_s=4", "challenge_s=1"]
 
 
-def command(*arguments: object) -> Any:
-    """Run `fedchain model` in this process: what it printed, and its exit code."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    before = sys.argv
-    sys.argv = ["fedchain", "model", *map(str, arguments)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+def command(*arguments: object) -> Done:
+    """Run `fedchain model`: what it printed, and its exit code."""
+    return fedchain("model", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +52,25 @@ def test_the_final_model_is_fetched_and_predicts_from_raw_rows(
     where = ("--rpc", devnet.rpc, "--contract", local.deployment.address, "--ipfs", devnet.ipfs_apis[1])
     model = tmp_path / "model.safetensors"
     fetched = command("fetch", *where, "--out", model, "--recompute", "all")
-    assert fetched.code == 0, fetched.err
+    assert fetched.returncode == 0, fetched.stderr
     assert hashlib.sha256(model.read_bytes()).digest() == state.model_digest
-    assert "after round 2, the last of the run" in fetched.err
-    assert "computed again from the encrypted updates of 2 rounds: the same" in fetched.err
+    assert "after round 2, the last of the run" in fetched.stderr
+    assert "computed again from the encrypted updates of 2 rounds: the same" in fetched.stderr
     measured, benign = load_breast_cancer(return_X_y=True)
     rows = [[*map(repr, patient.tolist()), str(1 - truth)] for patient, truth in zip(measured, benign, strict=True)]
     head = [f"m{i}" for i in range(30)] + ["malignant"]
     table = tmp_path / "patients.csv"
     table.write_text("\n".join(",".join(row) for row in [head, *rows]) + "\n", encoding="utf-8")
     by_folder = command("predict", local.folder, table, *where, "--target", "malignant")
-    assert by_folder.code == 0, by_folder.err
-    said = [line.split(",") for line in by_folder.out.splitlines()]
+    assert by_folder.returncode == 0, by_folder.stderr
+    said = [line.split(",") for line in by_folder.stdout.splitlines()]
     assert said[0] == ["class", "p1"] and len(said) == 570
     right = sum(int(row[0]) == 1 - truth for row, truth in zip(said[1:], benign, strict=True)) / 569
     assert right > 0.8, "raw rows are scaled as the task says"
-    assert f"accuracy {right:.4f}" in by_folder.err
+    assert f"accuracy {right:.4f}" in by_folder.stderr
     by_file = command("predict", local.folder / "task.py", table, "--model", model, "--ignore", "malignant", *where)
-    assert by_file.code == 0, by_file.err
-    assert by_file.out == by_folder.out
+    assert by_file.returncode == 0, by_file.stderr
+    assert by_file.stdout == by_folder.stdout
 
 
 def test_a_federation_with_another_charter_than_the_folders_predicts_nothing(
@@ -95,4 +81,4 @@ def test_a_federation_with_another_charter_than_the_folders_predicts_nothing(
     rows.write_text("1,2\n", encoding="utf-8")
     where = ("--rpc", devnet.rpc, "--contract", local.deployment.address, "--ipfs", devnet.ipfs_apis[1])
     refused = command("predict", PEERS / "digits", rows, *where)
-    assert refused.code == 2 and "the contract holds" in refused.err and refused.out == ""
+    assert refused.returncode == 2 and "the contract holds" in refused.stderr and refused.stdout == ""

@@ -244,6 +244,73 @@ def test_a_flipped_byte_in_a_whole_last_line_stops_the_peer(path: Path) -> None:
         Journal(path)
 
 
+@pytest.mark.parametrize("line", [0, 1])
+def test_a_byte_that_flips_into_a_carriage_return_is_damage_and_no_end_of_a_line(path: Path, line: int) -> None:
+    """Taken for the end of a torn line it would have made the peer forget every promise from there on."""
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_receipt(1, 0, Bitmap(3))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b"m", b"\r", 1) if b"m" in lines[line] else lines[line].replace(b"p", b"\r", 1)
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match=f"damaged at line {line + 1}"):
+        Journal(path)
+    assert path.read_bytes() == b"".join(lines), "nothing was cut off"
+
+
+def test_a_spoilt_end_of_the_last_line_stops_the_peer(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.promise_upload(1, 0, A)
+        journal.promise_receipt(1, 0, Bitmap(3))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    with pytest.raises(UsageError, match="damaged at line 2"):
+        Journal(path)
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 100])
+def test_a_promise_for_which_there_is_no_room_is_none_and_is_made_once_there_is(path: Path, room: int) -> None:
+    """The kernel refuses to let the file grow, after `room` bytes of the record: as a full disk does."""
+    code = (
+        "import resource; from pathlib import Path; from fedchain.peer.journal import Journal, JournalFailed\n"
+        "from fedchain.protocol.ids import Bitmap\n"
+        f"path = Path({str(path)!r})\n"
+        "with Journal(path) as journal:\n"
+        "    journal.promise_receipt(1, 0, Bitmap(3)); before = path.stat().st_size\n"
+        f"    resource.setrlimit(resource.RLIMIT_FSIZE, (before + {room}, resource.RLIM_INFINITY))\n"
+        "    try: journal.promise_transaction('k', 3, b'raw' * 100)\n"
+        "    except JournalFailed as failed: print(failed)\n"
+        "    assert journal.transaction('k') is None and path.stat().st_size == before\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "    journal.promise_transaction('k', 3, b'raw')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written" in done.stdout and "make room, and start again" in done.stdout
+    assert done.stdout.count("\n") == 1
+    with Journal(path) as journal:
+        assert journal.receipt(1, 0) == 3 and journal.transaction("k") == b"raw"
+
+
+@pytest.mark.parametrize("room", [0, 30])
+def test_a_journal_without_room_is_left_in_one_line_and_whole(path: Path, room: int) -> None:
+    """Leaving it must not fail on what could not be written: that error would hide what is wrong."""
+    code = (
+        "import resource; from pathlib import Path; from fedchain.peer.journal import Journal, JournalFailed\n"
+        "from fedchain.protocol.ids import Bitmap\n"
+        f"path = Path({str(path)!r})\n"
+        "try:\n"
+        "    with Journal(path) as journal:\n"
+        "        journal.promise_receipt(1, 0, Bitmap(3)); before = path.stat().st_size\n"
+        f"        resource.setrlimit(resource.RLIMIT_FSIZE, (before + {room}, resource.RLIM_INFINITY))\n"
+        "        journal.promise_transaction('k', 3, b'raw' * 100)\n"
+        "except JournalFailed as failed: print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    with Journal(path) as journal:
+        assert journal.receipt(1, 0) == 3 and journal.transaction("k") is None
+
+
 def test_two_processes_never_share_a_journal(path: Path) -> None:
     with Journal(path):
         code = f"from pathlib import Path; from fedchain.peer.journal import Journal; Journal(Path({str(path)!r}))"

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from stage import SCRIPT, load_walkthrough
 
 from fedchain.protocol.ids import Index
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "walkthrough.py"
-
 
 @pytest.fixture
-def walkthrough() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("walkthrough", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def walkthrough() -> Any:
+    return load_walkthrough()
 
 
 def test_the_walkthrough_runs_from_any_folder_and_loads_neither_torch_nor_tenseal(tmp_path: Path) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import Done, fedchain
 
 from fedchain.audit import audit
 from fedchain.audit.bundle import BundleWriter
 from fedchain.chain.artifacts import load_artifact
 from fedchain.chain.deployment import creation_code
-from fedchain.cli.main import main
 from fedchain.protocol.events import FederationFounded, ResultCommitted
 from fedchain.protocol.model import assemble, flatten, layout_of, model_digest
 
@@ -54,28 +50,9 @@ class Nineteen(Task):
 '''
 
 
-@dataclass
-class Done:
-    """What a command printed, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def command(*arguments: object) -> Done:
-    """Run `fedchain model` in this process: torch is loaded once for all tests."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    before = sys.argv
-    sys.argv = ["fedchain", "model", *map(str, arguments)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    return Done(code, out.getvalue(), err.getvalue())
+    """Run `fedchain model`: what it printed, and its exit code."""
+    return fedchain("model", *arguments)
 
 
 @pytest.fixture(scope="module")
