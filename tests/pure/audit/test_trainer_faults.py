@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fedchain.audit import Status
-from fedchain.protocol.events import AggregateCommitted, Complained, ReceiptPosted, UpdateCommitted
-from fedchain.protocol.ids import Bitmap, Index
+from fedchain.protocol.events import ReceiptPosted, UpdateCommitted
+from fedchain.protocol.ids import Bitmap
 
 LIAR = 1
 HEADER = 16
@@ -154,28 +154,6 @@ def test_a_receipt_for_an_update_that_nobody_committed_is_named(named: Any, hone
     play = honest.edited(ReceiptPosted, {"whole": Bitmap(0b100000)}, round=2, index=4)
     # Its other bits are gone as well, which leaves four receipts: enough for the same set.
     assert named.found(play.audit()) == {(5, 2, named.MEMBERS[4])}
-
-
-def test_a_complaint_about_committed_updates_is_no_fault_and_any_other_names_its_author(
-    named: Any, honest: Any
-) -> None:
-    def report(*complaints: Complained, after: type) -> Any:
-        play = honest.copy()
-        at = max(i for i, e in enumerate(play.chain.events) if isinstance(e, after) and e.round == 2)
-        told = [replace(complaint, at=play.chain.events[at].at) for complaint in complaints]
-        play.chain.events[at + 1 : at + 1] = told
-        return play.audit()
-
-    cid = honest.event(UpdateCommitted, round=2).ciphertext_cid
-    fair = [Complained(2, 0, Index(i), Bitmap(0b00110), cid, 0) for i in (3, 3, 4)]
-    assert report(*fair, after=UpdateCommitted).faults == ()
-    assert report(*fair, after=ReceiptPosted).faults == ()
-    for dealers in (0b100000, 0b100001, 0):
-        unfair = replace(fair[0], dealers=Bitmap(dealers))
-        assert named.found(report(unfair, after=ReceiptPosted)) == {(5, 2, named.MEMBERS[3])}
-    assert named.found(report(fair[0], after=AggregateCommitted)) == {(6, 2, named.MEMBERS[3])}
-    stranger = replace(fair[0], index=Index(9))
-    assert {(check, round) for check, round, _ in named.found(report(stranger, after=ReceiptPosted))} == {(3, 2)}
 
 
 def test_a_key_that_is_not_its_ciphertexts_spoils_the_round_and_nobody_can_close_it(named: Any) -> None:
