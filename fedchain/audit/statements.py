@@ -65,9 +65,6 @@ def judge_statement(state: FederationState, event: RoundEvent, scope: Scope, doc
         charter = docket.charter
         if charter is not None and not is_affordable(charter, state):
             fault(6, f"no update that could take the run beyond ε = {charter.privacy.epsilon:g}", "one")
-        for other, commit in attempt.commits.items():
-            if commit.commitment == event.commitment:
-                fault(3, "a commitment of one's own", f"that of {name_of(state, other)}, copied")
     if isinstance(event, ReceiptPosted) and not is_subset(event.whole, attempt.committed):
         unknown = ", ".join(name_of(state, i) for i in members_of(event.whole & ~attempt.committed))
         fault(5, "only committed updates in a receipt", f"{unknown} too")

@@ -100,7 +100,35 @@ def test_a_copied_commitment_names_the_copier(named: Any) -> None:
             return Bitmap(EVERYBODY_ELSE) if number == 1 else super().whole(number, index)
 
     report = Copier().run().audit()
-    assert named.found(report) == {(3, 1, named.MEMBERS[LIAR]), (4, 1, named.MEMBERS[LIAR])}
+    assert named.found(report) == {(4, 1, named.MEMBERS[LIAR])}
+    assert "shares: dealer" in report.faults[0].got
+
+
+@pytest.mark.parametrize("stored", ["its", "another"])
+def test_whose_commitment_was_copied_from_the_pool_is_not_named_though_it_comes_second(named: Any, stored: str) -> None:
+    """The commitment is bound to its sender: nobody else can show what it is of, whoever came first."""
+    victim = 2
+
+    class FrontRunner(named.Play):  # type: ignore[misc]
+        def commit(self, number: int, index: int) -> None:
+            if number == 1 and index == LIAR:
+                return
+            super().commit(number, index)
+            if (number, index) == (1, victim):
+                copied = self.chain.events.pop()
+                own = self.event(UpdateCommitted, round=1, index=0)
+                cids = (
+                    {"ciphertext_cid": own.ciphertext_cid, "shares_cid": own.shares_cid} if stored == "another" else {}
+                )
+                self.say(replace(copied, index=LIAR, **cids))
+                self.say(copied)
+
+        def whole(self, number: int, index: int) -> Bitmap:
+            return Bitmap(EVERYBODY_ELSE) if number == 1 else super().whole(number, index)
+
+    report = FrontRunner(rounds=1).run().audit()
+    assert {offender for _, _, offender in named.found(report)} == {named.MEMBERS[LIAR]}
+    assert victim in report.rounds[0].participants
 
 
 @pytest.mark.parametrize("place", ["round", "attempt", "member", "chain", "contract"])
