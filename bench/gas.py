@@ -168,7 +168,7 @@ class Bench:
         self.keep("commitUpdate, first of an attempt", commits[0])
         self.keep("commitUpdate", *commits[1:])
         receipts = [federation.receipt(member, whole if member else whole ^ 1, 2) for member in range(10)]
-        self.keep("postReceipt, first of an attempt, with a complaint", receipts[0])
+        self.keep("postReceipt, first of an attempt, one update left out", receipts[0])
         self.keep("postReceipt", *receipts[1:])
         self.keep("commitAggregate", federation.aggregate(1, whole, 2))
         openings = [federation.open(member, 2) for member in range(10)]

@@ -47,14 +47,14 @@ interface IFederation is IRecord {
     function postReceipt(uint32 round, uint32 attempt, uint128 whole) external;
 
     /// @notice P2. The sender holds that the updates of `dealers` are not whole, and that the object `evidenceCid` shows it. Phase
-    /// Training, Receipts or Aggregating: while no set is locked. Only committed updates may be named, at least one. Nothing here
-    /// follows from it, and nothing is kept: peers and auditors judge the evidence off chain.
+    /// Training or Receipts, once an attempt; only committed updates may be named, at least one. Peers and auditors judge the
+    /// evidence off chain; here it is believed as a receipt is: nobody's set must hold these updates.
     function complain(uint32 round, uint32 attempt, uint128 dealers, bytes32 evidenceCid) external;
 
     /// @notice P3. Posts the homomorphic sum over `participants`, and locks that set: one set an attempt, for ever.
     /// Phase Aggregating, only the member whose turn it is. Requires: at least max(3, t+1) participants; all committed; at
-    /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole (FederationCensored; once a
-    /// set was abandoned on the same model, of the members of the newest such set); and from each of those sets it differs in nobody
+    /// least t receipts cover the set; nothing left out that every posted receipt holds to be whole and nobody complained of
+    /// (FederationCensored; once a set was abandoned on the same model, of the members of the newest such set); and from each of those sets it differs in nobody
     /// or in more than t members (FederationTooClose), those who were removed by vote not counted: a difference of two
     /// sums is a sum. For the same reason it is no third set: those of them that it differs from are one and the same.
     /// Who let its turn pass before, and who posted no receipt, has one strike more (`DutiesMissed`).

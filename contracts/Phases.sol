@@ -41,20 +41,20 @@ abstract contract Phases is Record, IFederation {
         if (terms_.threshold < least || terms_.threshold > founderCount - 1) {
             revert FederationBadThreshold(terms_.threshold, least, founderCount - 1);
         }
-        if (terms_.charterDigest == 0) revert FederationBadTerms("charterDigest");
-        if (terms_.charterCid == 0) revert FederationBadTerms("charterCid");
-        if (terms_.genesisDigest == 0) revert FederationBadTerms("genesisDigest");
-        if (terms_.genesisCid == 0) revert FederationBadTerms("genesisCid");
-        if (terms_.modelSize == 0 || terms_.modelSize > MAX_MODEL_SIZE) revert FederationBadTerms("modelSize");
+        _checkTerm(terms_.charterDigest != 0, "charterDigest");
+        _checkTerm(terms_.charterCid != 0, "charterCid");
+        _checkTerm(terms_.genesisDigest != 0, "genesisDigest");
+        _checkTerm(terms_.genesisCid != 0, "genesisCid");
+        _checkTerm(terms_.modelSize != 0 && terms_.modelSize <= MAX_MODEL_SIZE, "modelSize");
         // The round after the last one has a number too.
-        if (terms_.rounds == 0 || terms_.rounds == type(uint32).max) revert FederationBadTerms("rounds");
-        if (terms_.enrolWindow == 0) revert FederationBadTerms("enrolWindow");
-        if (terms_.trainingWindow == 0) revert FederationBadTerms("trainingWindow");
-        if (terms_.receiptWindow == 0) revert FederationBadTerms("receiptWindow");
-        if (terms_.aggregateWindow == 0) revert FederationBadTerms("aggregateWindow");
+        _checkTerm(terms_.rounds != 0 && terms_.rounds != type(uint32).max, "rounds");
+        _checkTerm(terms_.enrolWindow != 0, "enrolWindow");
+        _checkTerm(terms_.trainingWindow != 0, "trainingWindow");
+        _checkTerm(terms_.receiptWindow != 0, "receiptWindow");
+        _checkTerm(terms_.aggregateWindow != 0, "aggregateWindow");
         // Without one, nobody could ever refute the last result.
-        if (terms_.challengeWindow == 0) revert FederationBadTerms("challengeWindow");
-        if (terms_.closeWindow == 0) revert FederationBadTerms("closeWindow");
+        _checkTerm(terms_.challengeWindow != 0, "challengeWindow");
+        _checkTerm(terms_.closeWindow != 0, "closeWindow");
 
         _charterDigest = terms_.charterDigest;
         _charterCid = terms_.charterCid;
@@ -74,6 +74,10 @@ abstract contract Phases is Record, IFederation {
         _modelSize = terms_.modelSize;
         _challengeWindow = terms_.challengeWindow;
         _groups[0][0].modelDigest = terms_.genesisDigest;
+    }
+
+    function _checkTerm(bool holds, bytes32 what) private pure {
+        if (!holds) revert FederationBadTerms(what);
     }
 
     // ---------------------------------------------------------------- views

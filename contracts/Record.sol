@@ -33,13 +33,15 @@ abstract contract Record is IRecord {
         bool locked; // a participant set is
     }
 
-    /// @dev What was said in one attempt before a set is locked. A receipt is kept as its complaints, the committed updates
+    /// @dev What was said in one attempt before a set is locked. A receipt is kept as what it lacks, the committed updates
     /// that it leaves out: mostly none, and a zero costs nothing to store.
     struct Statements {
         bytes32 commitments;
         uint40 lastReceiptAt;
         uint64 received;
-        uint64[MAX_MEMBERS] complaints;
+        uint64 complainers;
+        uint64 complained; // whose updates somebody complained of; ends the second word
+        uint64[MAX_MEMBERS] lacking;
     }
 
     /// @dev What was said about one group of one round. Its set is locked once for an attempt. The result is one only while the

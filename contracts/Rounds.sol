@@ -77,9 +77,13 @@ abstract contract Rounds is Members {
     /// @inheritdoc IFederation
     function complain(uint32 round, uint32 attempt, uint128 dealers, bytes32 evidenceCid) external {
         uint8 index = _memberIndex(msg.sender);
-        (Attempt memory live,) = _admit(round, attempt, Phase.Training, Phase.Aggregating);
+        (Attempt memory live,) = _admit(round, attempt, Phase.Training, Phase.Receipts);
+        Statements storage said = _statements[round][attempt];
+        if (said.complainers & _bit(index) != 0) revert FederationAlreadyPosted();
         _checkCommitted(dealers, live);
         if (dealers == 0 || evidenceCid == 0) revert FederationEmptyDigest();
+        said.complainers |= _bit(index);
+        said.complained |= uint64(dealers);
         emit Complained(round, attempt, index, dealers, evidenceCid);
     }
 
@@ -237,7 +241,7 @@ abstract contract Rounds is Members {
         Statements storage said = _statements[round][attempt];
         if (index >= MAX_MEMBERS || said.received & _bit(index) == 0) return 0;
         if (round > _round || attempt != _attempts[round].attempt) return 0;
-        return _attempts[round].committed ^ said.complaints[index];
+        return _attempts[round].committed ^ said.lacking[index];
     }
 
     /// @inheritdoc IFederation
@@ -306,13 +310,14 @@ abstract contract Rounds is Members {
         uint256 least = minParticipants();
         if (size < least) revert FederationTooFewParticipants(size, least);
         _checkCommitted(participants, live);
-        uint128 agreed = live.committed;
         Statements storage said = _statements[_round][live.attempt];
+        // One receipt is enough to leave an update out, and so is one complaint: it may show what no receipt says.
+        uint128 agreed = live.committed & ~said.complained;
         uint256 covering = 0;
         for (uint256 received = said.received; received != 0; received &= received - 1) {
-            uint128 complaints = said.complaints[_lowest(received)];
-            agreed &= ~complaints;
-            if (participants & complaints == 0) covering++;
+            uint128 lacking = said.lacking[_lowest(received)];
+            agreed &= ~lacking;
+            if (participants & lacking == 0) covering++;
         }
         least = threshold();
         if (covering < least) revert FederationNotCovered(covering, least);
@@ -376,7 +381,7 @@ abstract contract Rounds is Members {
         uint64 received
     ) private returns (uint64) {
         _checkCommitted(whole, live);
-        if (whole != live.committed) said.complaints[index] = live.committed ^ uint64(whole);
+        if (whole != live.committed) said.lacking[index] = live.committed ^ uint64(whole);
         emit ReceiptPosted(round, live.attempt, index, whole);
         return received | _bit(index);
     }

@@ -258,12 +258,12 @@ class History:
         return UpdateStatement(round, number, commitment, self.cid(), self.cid())
 
     def complain(self, attempt: Attempt, at: int, phase: Phase) -> None:
-        """About committed updates, which is heard before a set is locked; seldom about others. It changes nothing."""
+        """About committed updates, which is heard until the receipts are in; seldom about others."""
         asked, count = self.asked, len(self.state.accounts)
         dealers = Bitmap(asked.getrandbits(count) & (attempt.committed if asked.random() < 0.8 else NEVER))
         member, cid = Index(asked.randrange(count)), cid_of_digest(asked.randbytes(32))
-        due = phase in (Phase.TRAINING, Phase.RECEIPTS, Phase.AGGREGATING) and not dealers & ~attempt.committed
-        allowed = due and bool(dealers) and self.hears(member)
+        due = phase in (Phase.TRAINING, Phase.RECEIPTS) and bool(dealers) and not dealers & ~attempt.committed
+        allowed = due and self.hears(member) and member not in attempt.complaints
         assert self.acts(member, say.Complain(attempt.round, attempt.attempt, dealers, cid), at) == allowed
 
     def post(self, attempt: Attempt, at: int) -> None:

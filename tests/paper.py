@@ -158,7 +158,7 @@ class Chain:
             case say.PostReceipt(), Phase.RECEIPTS if index not in live.receipts:
                 if is_subset(action.whole, live.committed):
                     return [told.ReceiptPosted(*place, index, action.whole, at)]
-            case say.Complain(), Phase.TRAINING | Phase.RECEIPTS | Phase.AGGREGATING:
+            case say.Complain(), Phase.TRAINING | Phase.RECEIPTS if index not in live.complaints:
                 if action.dealers and is_subset(action.dealers, live.committed):
                     return [told.Complained(*place, index, action.dealers, action.evidence_cid, at)]
             case say.CommitAggregate(), Phase.AGGREGATING if aggregator_of(state, live, at) == index:

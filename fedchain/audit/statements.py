@@ -26,7 +26,7 @@ RoundEvent = UpdateCommitted | ReceiptPosted | Complained | AggregateCommitted |
 _DUE: dict[type[RoundEvent], tuple[Phase, ...]] = {
     UpdateCommitted: (Phase.TRAINING,),
     ReceiptPosted: (Phase.RECEIPTS,),
-    Complained: (Phase.TRAINING, Phase.RECEIPTS, Phase.AGGREGATING),
+    Complained: (Phase.TRAINING, Phase.RECEIPTS),
     AggregateCommitted: (Phase.AGGREGATING,),
     OpeningPublished: (Phase.OPENING, Phase.CLOSING),
     ResultCommitted: (Phase.CLOSING,),
@@ -94,7 +94,7 @@ def _said_before(attempt: Attempt, event: RoundEvent) -> bool:
         case ReceiptPosted():
             return event.index in attempt.receipts
         case Complained():
-            return False
+            return event.index in attempt.complaints
         case AggregateCommitted():
             return attempt.aggregate is not None
         case OpeningPublished():

@@ -38,7 +38,7 @@ SENTENCES: Mapping[str, str] = {
     "FederationBadGroup": "there is no group {group}",
     "FederationEmptyDigest": "a digest or CID is zero, or nobody is named",
     "FederationAlreadyCommitted": "this member has committed its update in this attempt already",
-    "FederationAlreadyPosted": "this member has posted its receipt in this attempt already",
+    "FederationAlreadyPosted": "this member has posted that in this attempt already",
     "FederationUnknownUpdates": "updates are named that were never committed: of {unknown}",
     "FederationNotAggregator": "it is the turn of member {expected} to aggregate",
     "FederationTooFewParticipants": "the set has {count} participants, the least is {least}",

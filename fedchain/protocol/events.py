@@ -127,7 +127,7 @@ class ReceiptPosted:
 class Complained:
     """A member says that the updates of `dealers` are not whole, and that the object `evidence_cid` shows it (P2).
 
-    Nothing follows from it on chain; whoever fetches the evidence judges it.
+    Nobody's set must hold these updates; whoever fetches the evidence judges it.
     """
 
     round: int

@@ -61,11 +61,12 @@ def too_close(state: FederationState, attempt: Attempt, participants: int) -> Bi
 
 
 def owed_a_place(state: FederationState, attempt: Attempt) -> Bitmap:
-    """The updates that nobody may leave out: those that every posted receipt holds to be whole.
+    """The updates that nobody may leave out: whole by every posted receipt, and nobody complained of them.
 
-    Once a set was given up on this model, only those within the newest one: a set just beside it is too close to it.
+    One receipt is enough to leave an update out, and so is one complaint: it may show what no receipt says. Once a set
+    was given up on this model, only those within the newest one: a set just beside it is too close to it.
     """
-    agreed = agreed_whole(attempt)
+    agreed = Bitmap(agreed_whole(attempt) & ~attempt.complained)
     for given_up in state.abandoned.get(attempt.base_digest, ())[-1:]:
         agreed = Bitmap(agreed & given_up)
     return agreed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -48,9 +49,8 @@ class Attempt:
     it began; `members` is what each of them had registered by then: the keys and weights that count in it. `threshold`
     is t for them, and for a set that is locked here for ever. `base_digest` and `base_cid` name the model it starts
     from. `aggregate` says who is in the sum, for ever; `posted_sum` is the sum that stands, if any does. Statements
-    that were refuted are kept beside those that stand. `complaints` change nothing here: whoever fetches their evidence
-    judges them. `stop_votes` are those that had been cast when the round closed; while it is under way the state has
-    them.
+    that were refuted are kept beside those that stand. `stop_votes` are those that had been cast when the round closed;
+    while it is under way the state has them.
     """
 
     round: int
@@ -63,7 +63,7 @@ class Attempt:
     base_cid: Cid
     commits: MappingProxyType[Index, UpdateCommitted] = field(default_factory=lambda: MappingProxyType({}))
     receipts: MappingProxyType[Index, ReceiptPosted] = field(default_factory=lambda: MappingProxyType({}))
-    complaints: tuple[Complained, ...] = ()
+    complaints: MappingProxyType[Index, Complained] = field(default_factory=lambda: MappingProxyType({}))
     aggregate: AggregateCommitted | None = None
     posted_sum: PostedSum | None = None
     refuted_sums: tuple[PostedSum, ...] = ()
@@ -85,6 +85,11 @@ class Attempt:
     def committed(self) -> Bitmap:
         """The members whose updates are committed."""
         return bitmap_of(tuple(self.commits))
+
+    @property
+    def complained(self) -> Bitmap:
+        """The members whose updates somebody complained of, rightly or not."""
+        return Bitmap(reduce(int.__or__, (complaint.dealers for complaint in self.complaints.values()), 0))
 
     @property
     def opened(self) -> Bitmap:

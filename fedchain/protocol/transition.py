@@ -66,11 +66,10 @@ def apply(state: FederationState, event: Event) -> FederationState:
             raise ValueError("a federation is founded once; fold from `founded(event)`")
         case MemberEnrolled() | MemberAdmitted() | MemberLeaving() | EncryptionKeyRotated() | BondWithdrawn():
             return _membership(state, event)
-        case UpdateCommitted() | ReceiptPosted() | OpeningPublished() | AggregateCommitted() | ResultCommitted():
+        case UpdateCommitted() | ReceiptPosted() | Complained() | OpeningPublished() | AggregateCommitted():
             return _spoken(state, event)
-        case Complained():
-            state, attempt = _attempt_for(state, event.round, event.attempt, event.at)
-            return replace(state, current=replace(attempt, complaints=(*attempt.complaints, event)))
+        case ResultCommitted():
+            return _spoken(state, event)
         case StopVoted():
             return replace(state, stop_votes=_with(state.stop_votes, event.index), last_vote_at=event.at)
         case DutiesMissed():
@@ -205,7 +204,7 @@ def _with_first_attempt(state: FederationState, at: int) -> FederationState:
 
 def _spoken(
     state: FederationState,
-    event: UpdateCommitted | ReceiptPosted | OpeningPublished | AggregateCommitted | ResultCommitted,
+    event: UpdateCommitted | ReceiptPosted | Complained | OpeningPublished | AggregateCommitted | ResultCommitted,
 ) -> FederationState:
     """The state after a statement in the round under way (P1–P5)."""
     state, attempt = _attempt_for(state, event.round, event.attempt, event.at)
@@ -216,6 +215,9 @@ def _spoken(
         case ReceiptPosted():
             receipts = MappingProxyType({**attempt.receipts, event.index: event})
             return replace(state, current=replace(attempt, receipts=receipts, last_receipt_at=event.at))
+        case Complained():
+            complaints = MappingProxyType({**attempt.complaints, event.index: event})
+            return replace(state, current=replace(attempt, complaints=complaints))
         case AggregateCommitted():
             return replace(state, current=replace(attempt, aggregate=event, posted_sum=event))
         case OpeningPublished():

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedchain.errors import Fault
-from fedchain.protocol.events import FederationFounded, MemberEnrolled, ReceiptPosted, Terms, UpdateCommitted
+from fedchain.protocol.events import (
+    Complained,
+    FederationFounded,
+    MemberEnrolled,
+    ReceiptPosted,
+    Terms,
+    UpdateCommitted,
+)
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index
 from fedchain.protocol.participants import agreed_whole, check_participants, choose_participants, too_close
 from fedchain.protocol.state import Attempt, FederationState
@@ -41,6 +48,19 @@ def test_all_whole_means_all_take_part() -> None:
 def test_a_bad_update_is_left_out_when_enough_complain() -> None:
     state, attempt = setting(5, 3, dict.fromkeys(range(5), 0b01111))
     assert choose_participants(state, attempt) == 0b01111
+
+
+def test_a_complaint_lets_an_update_be_left_out_and_no_other() -> None:
+    state, attempt = setting(6, 4, dict.fromkeys(range(6), 0b111111))
+    with pytest.raises(Fault, match="censored"):
+        check_participants(state, attempt, Bitmap(0b111011))
+    complaint = Complained(1, 0, Index(5), Bitmap(0b000100), CID, 2)
+    complained = replace(attempt, complaints=MappingProxyType({Index(5): complaint}))
+    assert complained.complained == 0b000100
+    check_participants(state, complained, Bitmap(0b111011))
+    check_participants(state, complained, Bitmap(0b111111))
+    with pytest.raises(Fault, match="censored"):
+        check_participants(state, complained, Bitmap(0b110111))
 
 
 def test_one_liar_cannot_shrink_the_set() -> None:

@@ -322,6 +322,9 @@ def a_member_posts_two_receipts(found: Found, refuses: Refuses) -> None:
     federation.receipt(2, 0)
     with refuses("FederationAlreadyPosted"):
         federation.receipt(2, 31)
+    federation.send(2, "complain", 1, 0, 1, ONE)
+    with refuses("FederationAlreadyPosted"):
+        federation.send(2, "complain", 1, 0, 3, ONE)
 
 
 @provokes("FederationUnknownUpdates")

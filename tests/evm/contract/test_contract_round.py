@@ -86,14 +86,14 @@ def test_a_whole_round_is_said_and_kept(found: Found) -> None:
     assert begun["committed"] == begun["received"] == begun["participants"] == begun["opened"] == 0
 
 
-def test_complaints_are_told_while_no_set_is_locked_and_change_nothing(found: Found) -> None:
+def test_a_complaint_moves_no_phase_and_leaves_the_receipts_as_they_are(found: Found) -> None:
     federation = found(5, threshold=3).all_enrol()
     view, evidence = federation.call, b"\x07" * 32
 
     def kept() -> list[Any]:
         """All that a phase could follow from."""
         views = ("memberAt", 1), ("memberAt", 3), ("roundAt", 1), ("phaseOf", 1), ("commitmentsOf", 1, 0)
-        return [view(*question) for question in (*views, ("slashed",), ("burnt",), ("receiptOf", 1, 0, 3))]
+        return [view(*question) for question in (*views, ("slashed",), ("burnt",), ("receiptOf", 1, 0, 4))]
 
     def complain(member: int, dealers: int) -> None:
         before = kept()
@@ -106,13 +106,22 @@ def test_complaints_are_told_while_no_set_is_locked_and_change_nothing(found: Fo
     complain(3, 0b00010)
     for member in (0, 2, 3, 4):
         federation.commit(member)
-    complain(3, 0b00010)  # as often as it likes, at its own cost
-    federation.receipt(3, 0b11101)
-    complain(3, 0b11111)  # whatever its receipt says
-    for member in (0, 1, 2, 4):
-        federation.receipt(member, 0b11111)
-    complain(1, 0b01000)
-    federation.aggregate(view("aggregatorNow"), 0b11111)  # nobody is left out for it
+    complain(0, 0b00010)
+    federation.receipt(4, 0b11101)
+    complain(4, 0b11111)  # whatever its receipt says
+    complain(2, 0b00100)  # itself, if it likes
+
+
+def test_what_somebody_complained_of_may_be_left_out_whatever_the_receipts_say(found: Found, refuses: Any) -> None:
+    """Else a dealer and its friend, who vouches for it, made the aggregator sum what the friend has proven wrong."""
+    for participants in (0b111011, 0b111111):  # it may be kept as well: who has seen the evidence knows better
+        federation = found(6, threshold=4).all_enrol().all_commit()
+        federation.send(5, "complain", 1, 0, 0b000100, b"\x07" * 32)
+        federation.all_post()
+        for censored in (0b000001, 0b001000):
+            with refuses("FederationCensored", censored):
+                federation.aggregate(0, 0b111111 ^ censored)
+        federation.aggregate(0, participants)
 
 
 def test_the_founding_is_told_and_never_changes(found: Found) -> None:

@@ -10,6 +10,8 @@ import {Quarrels} from "./Quarrels.sol";
 /// @title What forge calls in any order: each function is one thing that somebody does, and its one argument decides the rest.
 /// @dev Whoever states something may find that it is not the time: one time in two the others then play on until it is.
 contract Handler is Quarrels {
+    mapping(bytes32 place => bool) private _hasComplained; // and who
+
     constructor(Setting memory setting) Company(setting) {}
 
     // ---------------------------------------------------------------- taking part
@@ -94,19 +96,20 @@ contract Handler is Quarrels {
         _send(_anybody(), 0, abi.encodeCall(IFederation.postReceipts, (live.round, live.attempt, lines)));
     }
 
-    /// @dev What is complained of changes nothing of what is checked after it.
     function complain(uint256 seed) external watched(seed) {
         if (_phase() == Phase.Training) _mayReach(Phase.Receipts);
         RoundView memory live = _live();
         uint128 dealers = uint128(_draw(type(uint256).max) & (_chance(8) ? type(uint128).max : live.committed));
         bytes32 cid = _chance(16) ? bytes32(0) : bytes32("evidence");
         bytes memory data = abi.encodeCall(IFederation.complain, (live.round, live.attempt, dealers, cid));
-        bool due = _phase() >= Phase.Training && _phase() <= Phase.Aggregating && dealers != 0 && cid != 0;
+        bool due = (_phase() == Phase.Training || _phase() == Phase.Receipts) && dealers != 0 && cid != 0;
         due = due && dealers & ~live.committed == 0;
-        address account = _anybody();
-        bool heard = false;
-        for (uint8 i = 0; i < 64; i++) heard = heard || _holds(_heard(), i) && _accountOf(i) == account;
-        _hold((_send(account, 0, data) == 0) == (due && heard), "a complaint is heard before a set is locked");
+        uint8 index = _drawFrom(_heard());
+        bytes32 place = keccak256(abi.encode(_place(live.round, live.attempt), index));
+        bool again = _hasComplained[place];
+        bool done = _send(_accountOf(index), 0, data) == 0;
+        _hold(done == (due && !again), "a complaint is heard until the receipts are in, once a member");
+        _hasComplained[place] = again || done;
     }
 
     function commitAggregate(uint256 seed) external watched(seed) {
