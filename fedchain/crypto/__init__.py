@@ -11,7 +11,7 @@ Importing this imports neither TenSEAL nor torch; the engine "tenseal" is loaded
 from __future__ import annotations
 
 from .aggregate import Aggregate, EngineName, check_ciphertext, sum_ciphertexts
-from .complaint import Accused, Findings, charge, complaint_size, encode_complaint, judge_complaint
+from .complaint import Accused, Findings, accused_in, charge, complaint_size, encode_complaint, judge_complaint
 from .dealing import Place, shares_size
 from .encoding import Blob
 from .opening import NotEnoughOpenings, Opened, Opening, SpoiledRound, agree_on_key, make_opening, open_aggregate
@@ -67,6 +67,7 @@ __all__ = [
     "SpoiledRound",
     "Tree",
     "Upload",
+    "accused_in",
     "aggregate_size",
     "aggregate_tree",
     "agree_on_key",

@@ -28,13 +28,14 @@ The object:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import Fault, MalformedObject
 from ..protocol.commitment import update_commitment
-from ..protocol.ids import Bitmap, Digest, Index, Root, bitmap_of, members_of, size_of
+from ..protocol.ids import Address, Bitmap, Digest, Index, Root, bitmap_of, members_of, size_of
 from ..protocol.merkle import HASH_BYTES, depth_of, fold, hash_leaf, levels_of, path_from
+from ..protocol.state import Attempt
 from .curve import BASE, PROOF_BYTES, exponent_of, is_exponent_proof, multiply, point_of_key, prove_exponent
 from .dealing import (
     RECORD_BYTES,
@@ -47,6 +48,7 @@ from .dealing import (
     split_shares,
 )
 from .sealing import KEY_BYTES, unseal_with
+from .seed import RoundContext
 
 MAGIC, VERSION = b"FCCO", 1
 
@@ -68,6 +70,18 @@ class Findings:
 
     proven: Mapping[Index, Fault]
     false: tuple[Fault, ...]
+
+
+def accused_in(
+    attempt: Attempt, accounts: Sequence[Address], context: RoundContext, dealers: Bitmap
+) -> dict[Index, Accused]:
+    """Those of the dealers who committed in this attempt, as a complaint about them is judged."""
+    keys, threshold = attempt.encryption_keys, attempt.threshold
+    return {
+        dealer: Accused(Place(context, dealer, accounts[dealer], keys, threshold), attempt.commits[dealer].commitment)
+        for dealer in members_of(dealers)
+        if dealer in attempt.commits
+    }
 
 
 def complaint_size(n: int, threshold: int, dealers: int) -> int:
