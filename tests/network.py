@@ -181,7 +181,7 @@ class Peer:
             Shareholder(context, shelf),
             SimpleNamespace(act=self.challenge_sum),
             Aggregator(context, shelf, sums),
-            Voter(context, sums),
+            Voter(context, shelf, sums),
         )
 
     def act(self) -> None:

@@ -137,7 +137,7 @@ class Peer:
         self.shareholder = Shareholder(self.context, self.holdings)
         self.challenger = Challenger(self.context, self.holdings, self.decoder)
         self.aggregator = Aggregator(self.context, self.holdings, self.decoder)
-        self.voter = Voter(self.context, self.decoder)
+        self.voter = Voter(self.context, self.holdings, self.decoder)
         self.respondent = Respondent(self.context, self.holdings, self.decoder)
 
     def act(self, state: FederationState, now: int) -> list[Action]:

@@ -262,7 +262,7 @@ def _check_fallen_results(subject: Subject, opened: Opened | None, model: Digest
 
 def _check_model(subject: Subject, result: ResultCommitted, expected: Digest | None) -> None:
     """Check 10. The model's digest, recomputed; and the stored object, by its bytes. Models are owed for ever."""
-    bound = fetched_model_bound(subject.state.terms.model_size)
+    bound = fetched_model_bound(subject.state.terms.model_size, subject.charter)
     path = subject.fetch(result.model_cid, bound, "model", result.index, owed=True)
     if path is None:
         subject.block(10, "the new model's object is not to be had")
@@ -302,7 +302,14 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
             form=form,
             rotation=subject.context.rotation_seed,
         )
-        model = following_model(base, mean, charter=subject.charter, weight=weight, of_weight=sum(weights.values()))
+        model = following_model(
+            base,
+            mean,
+            charter=subject.charter,
+            weight=weight,
+            of_weight=sum(weights.values()),
+            sent=form.places(subject.context.rotation_seed),
+        )
         return model_digest(model)
     except Fault as fault:
         # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.
@@ -313,7 +320,7 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
 def _base_model(subject: Subject, charter: Charter) -> bytes | None:
     """The model that members trained from, by the digest on chain; None, written down, where there is none to use."""
     digest, cid = subject.attempt.base_digest, subject.attempt.base_cid
-    bound = fetched_model_bound(subject.state.terms.model_size)
+    bound = fetched_model_bound(subject.state.terms.model_size, charter)
     try:
         base = subject.shelf.content(cid, bound)
         flatten(base)

@@ -75,7 +75,7 @@ def check_genesis(state: FederationState, charter: Charter | None, shelf: Shelf,
         ledger.fault(FEDERATION, 11, offender=DEPLOYER, expected=expected, got=got)
 
     try:
-        content = shelf.content(terms.genesis_cid, fetched_model_bound(terms.model_size))
+        content = shelf.content(terms.genesis_cid, fetched_model_bound(terms.model_size, charter))
     except (ObjectMissing, ObjectCorrupt) as error:
         fault(f"the first model {terms.genesis_cid}", f"unavailable: {error}")
         ledger.block(FEDERATION, 11, "the first model is not to be had")

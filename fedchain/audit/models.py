@@ -6,13 +6,17 @@ model (`check_model`)? Does it follow from the encrypted updates (`recompute`, b
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ChainMismatch, Evidence, Fault, UsageError
+from ..errors import ChainMismatch, CharterMismatch, Evidence, Fault, ObjectCorrupt, ObjectMissing, UsageError
 from ..ports import ChainReader
+from ..protocol.charter import MAX_CHARTER_BYTES, Charter, parse_charter
+from ..protocol.events import Terms
 from ..protocol.ids import Cid, Digest
 from ..protocol.model import flatten, model_digest
 from ..protocol.phase import is_finished
@@ -95,9 +99,21 @@ def round_of(state: FederationState, digest: Digest) -> int:
 
 def fetch_model(state: FederationState, store: Objects, model: ModelOnChain) -> bytes:
     """A model's bytes from the store, checked as `check_model` does. Raises ObjectMissing, ObjectCorrupt."""
-    content = fetch_object(store, model.cid, fetched_model_bound(state.terms.model_size))
+    charter: Charter | None = None
+    with suppress(ObjectMissing, ObjectCorrupt, UsageError):
+        charter = fetch_charter(state.terms, store)
+    content = fetch_object(store, model.cid, fetched_model_bound(state.terms.model_size, charter))
     check_model(model, content)
     return content
+
+
+def fetch_charter(terms: Terms, store: Objects) -> Charter:
+    """The charter that the contract binds. Raises ObjectMissing, ObjectCorrupt, UsageError, and CharterMismatch where
+    the stored one is another."""
+    content = fetch_object(store, terms.charter_cid, MAX_CHARTER_BYTES)
+    if hashlib.sha256(content).digest() != terms.charter_digest:
+        raise CharterMismatch("the stored charter is not the one whose digest the contract holds; do not use it")
+    return parse_charter(content)
 
 
 def fetch_object(store: Objects, cid: Cid, max_bytes: int) -> bytes:

@@ -114,7 +114,7 @@ class Demo:
         state = self._watch(devnet, local)
         local.wait_for_peers(10)
         store = IpfsStore(devnet.ipfs_apis[0])
-        model = store.get(state.model_cid, fetched_model_bound(state.terms.model_size))
+        model = store.get(state.model_cid, fetched_model_bound(state.terms.model_size, local.charter))
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
         with self._timed("comparison: the same model trained centrally, and by each peer alone"):
@@ -166,7 +166,7 @@ class Demo:
                 for round in range(len(self._metrics) + 1, len(state.closed) + 1):
                     result = state.closed[round].result
                     assert result is not None
-                    model = store.get(result.model_cid, fetched_model_bound(state.terms.model_size))
+                    model = store.get(result.model_cid, fetched_model_bound(state.terms.model_size, local.charter))
                     kept = kept_of([peer.folder for peer in local.peers], state, round)
                     self._metrics[round] = metrics_of_round(local.charter, local.task, model, kept, test_data)
                 view.show(state, now, self._metrics, [peer.alive for peer in local.peers])

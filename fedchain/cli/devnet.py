@@ -1,4 +1,4 @@
-"""`fedchain devnet up | status | down`: a chain and IPFS nodes on this machine, to try a federation on.
+"""`fedchain devnet`: a chain and IPFS nodes on this machine, to try a federation on, and scenarios that play on them.
 
 Heavy imports stay inside the commands: `--help` must be quick.
 """
@@ -112,6 +112,76 @@ def down(workdir: WorkdirOption = WORKDIR) -> None:
         typer.echo(f"down; chain and objects are kept in {workdir} (`up` goes on from there, `up --fresh` starts anew)")
     else:
         typer.echo(f"nothing runs in {workdir}")
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name (`fedchain devnet scenarios`), or its file.")],
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep logs, chain, objects and the audit here [default: all is deleted].", file_okay=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: what happened and what was found.")] = False,
+    misbehave: Annotated[
+        Path | None,
+        typer.Option(
+            help="What starts lying peers [default: the source tree's tests/misbehave.py].", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Play a fault scenario: real peers on a fresh devnet, faults at their moments, an audit, and a judgement.
+
+    A scenario is a TOML file: members, charter, faults, and what must come of them. Those of the source tree are in
+    devnet/scenarios/ and go by their names when this runs in it; the installed package has none, and no lying peers
+    either: give it your own files. Exit code 0: all came as expected; 1: something did not.
+
+    Examples:
+
+    - `fedchain devnet run partition`
+    - `fedchain devnet run mine.toml --keep out --json`
+    """
+    import json
+    import tempfile
+
+    from rich.console import Console
+
+    from ..devnet.scenario import find_launcher, find_scenario, read_scenario
+    from .scenario_run import ScenarioRun, print_outcome
+
+    file = find_scenario(scenario)
+    found = read_scenario(file)
+    launcher = find_launcher(misbehave) if found.lies else None
+    # Whoever ends this process ends it in order: peers, chain and nodes stop with it, and nothing is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(stderr=as_json)
+    with tempfile.TemporaryDirectory(prefix="fedchain-scenario-") as folder:
+        played = ScenarioRun(found, file, keep or Path(folder) / "run", console, launcher=launcher).run()
+    print_outcome(played, console)
+    if keep is None and not played.ok:
+        console.print("to look at the logs: run it again with --keep DIR")
+    if as_json:
+        typer.echo(json.dumps(played.to_json(), indent=2))
+    if not played.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def scenarios() -> None:
+    """List the fault scenarios of the source tree, each with what it shows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..devnet.scenario import SCENARIOS, read_scenario, shipped
+
+    files = list(shipped())
+    if not files:
+        raise UsageError(f"no scenarios here: the package ships none, they are in the source tree's {SCENARIOS}")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("scenario", "shows"):
+        table.add_column(column, overflow="fold")
+    for file in files:
+        table.add_row(file.stem, read_scenario(file).shows)
+    Console().print(table)
 
 
 def _show(found: Status, workdir: Path, *, as_json: bool = False) -> bool:

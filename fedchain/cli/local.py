@@ -186,14 +186,16 @@ class LocalFederation:
         """Where one member's keystore is, or that of who is to join as that member."""
         return _key_file(self.workdir, index)
 
-    def peer_of(self, devnet: Devnet, index: int, poll_s: float) -> PeerProcess:
-        """One member's process, not yet started."""
+    def peer_of(
+        self, devnet: Devnet, index: int, poll_s: float, *, rpc: str | None = None, ipfs: str | None = None
+    ) -> PeerProcess:
+        """One member's process, not yet started; `rpc` and `ipfs` are other ways to the devnet's endpoints."""
         key = _key_file(self.workdir, index)
         command = [sys.executable, "-m", "fedchain.cli.main", "peer", "run", str(self.folder), "--enrol", "--quiet"]
         # Nobody here keeps anything back, and whoever watches waits for the end.
         command += ["--no-stay"]
         command += ["--key", str(key), "--password-file", str(self.workdir / "password")]
-        command += ["--rpc", devnet.rpc, "--ipfs", devnet.ipfs_apis[index]]
+        command += ["--rpc", rpc or devnet.rpc, "--ipfs", ipfs or devnet.ipfs_apis[index]]
         command += ["--deployment", str(self.workdir / "deployment.json")]
         command += ["--workdir", str(key.parent / "work"), "--poll", str(poll_s)]
         command += ["--seed", str(self.charter.run.seed)]

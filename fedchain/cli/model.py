@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -256,9 +255,9 @@ class _Federation:
 
     def task(self, path: Path) -> tuple[Task, tuple[str, ...]]:
         """The user's own task file, if the charter that the contract binds binds it; and which tensors stay local."""
-        from ..audit.models import fetch_object
+        from ..audit.models import fetch_charter
         from ..learn import load_task
-        from ..protocol.charter import MAX_CHARTER_BYTES, parse_charter, read_charter
+        from ..protocol.charter import read_charter
 
         terms = self._state.terms
         if path.is_dir():
@@ -269,10 +268,7 @@ class _Federation:
                     " name the task file alone, or get the folder that the members agreed on"
                 )
             return load_task(path / charter.federation.task, charter.task_sha256), charter.algorithm.local_tensors
-        content = fetch_object(self._store, terms.charter_cid, MAX_CHARTER_BYTES)
-        if hashlib.sha256(content).digest() != terms.charter_digest:
-            raise CharterMismatch("the stored charter is not the one whose digest the contract holds; do not use it")
-        charter = parse_charter(content)
+        charter = fetch_charter(terms, self._store)
         return load_task(path, charter.task_sha256), charter.algorithm.local_tensors
 
     def origin(self, content: bytes) -> dict[str, Any]:

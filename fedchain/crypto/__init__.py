@@ -11,7 +11,8 @@ Importing this imports neither TenSEAL nor torch; the engine "tenseal" is loaded
 from __future__ import annotations
 
 from .aggregate import Aggregate, EngineName, check_ciphertext, sum_ciphertexts
-from .dealing import shares_size
+from .complaint import Accused, Findings, accused_in, charge, complaint_size, encode_complaint, judge_complaint
+from .dealing import Place, shares_size
 from .encoding import Blob
 from .opening import NotEnoughOpenings, Opened, Opening, SpoiledRound, agree_on_key, make_opening, open_aggregate
 from .parameters import OPENING_BYTES, aggregate_size, ciphertext_size, result_size
@@ -48,30 +49,38 @@ from .upload import Upload, check_shares, deal, open_share
 
 __all__ = [
     "OPENING_BYTES",
+    "Accused",
     "Aggregate",
     "Blob",
     "CommittedUpload",
     "DeadEnd",
     "EngineName",
+    "Findings",
     "NotEnoughOpenings",
     "Opened",
     "Opening",
     "Pages",
+    "Place",
     "Result",
     "ResultPursuit",
     "RoundContext",
     "SpoiledRound",
     "Tree",
     "Upload",
+    "accused_in",
     "aggregate_size",
     "aggregate_tree",
     "agree_on_key",
+    "charge",
     "check_ciphertext",
     "check_shares",
     "ciphertext_size",
+    "complaint_size",
     "deal",
+    "encode_complaint",
     "generate_encryption_key",
     "key_sum_tree",
+    "judge_complaint",
     "make_opening",
     "open_aggregate",
     "open_share",

@@ -13,10 +13,14 @@ of the same degree, so z says nothing about s beyond what t - 1 shares say: noth
 Commitments and challenges hash the whole place of the dealing: chain, contract, round, attempt, base model, the
 dealer's index and address, the threshold, and the shareholders' keys. A copy under another member's name fails.
 
+All records are sealed with one ephemeral key, and the dealer proves that it knows the private half, in this place.
+Otherwise it could take over the key of another dealer's records, have its own complained about (`complaint.py`), and so
+have the other's opened.
+
 The object: public part (a Merkle leaf), then one sealed record a shareholder, ascending (a leaf each).
 
     0    4   magic "FCSH"
-    4    4   version, little-endian: 1
+    4    4   version, little-endian: 2
     8    1   dealer's index
     9    1   threshold t
     10   6   zero
@@ -24,6 +28,8 @@ The object: public part (a Merkle leaf), then one sealed record a shareholder, a
     24   32  digest of the place of the dealing
     56   32n commitments
     …    16t z: 8 rows of t elements, two bytes each, little-endian
+    …    32  the ephemeral key of all records
+    …    64  proof of knowing its private half (`curve.py`)
     …    n records of 4,192 bytes: sealed(blind 32 ‖ share 4096 ‖ mask values 16)
 """
 
@@ -38,23 +44,35 @@ from numpy.typing import NDArray
 
 from ..errors import Fault, MalformedObject
 from ..protocol.ids import MAX_MEMBERS, Address, Index, Root, bitmap_of
-from ..protocol.merkle import hash_leaf, root_of
+from ..protocol.merkle import Hash, hash_leaf, root_of
+from .curve import (
+    BASE,
+    PROOF_BYTES,
+    agrees_on_nothing,
+    exponent_of,
+    is_exponent_proof,
+    key_of_point,
+    multiply,
+    point_of_key,
+    prove_exponent,
+)
 from .noise import Random
 from .parameters import MASKS, SHARE_PRIME, N
 from .sealing import KEY_BYTES, SEAL_BYTES, seal, unseal
 from .seed import RoundContext
 from .shamir import Field, evaluate, point_of, powers, random_polynomials, sample_field
 
-MAGIC, VERSION = b"FCSH", 1
+MAGIC, VERSION = b"FCSH", 2
 
 _PLACE_DOMAIN = b"fedchain dealing v1".ljust(32, b"\0")
 _SHARE_DOMAIN = b"fedchain share v1".ljust(32, b"\0")
 _CHALLENGE_DOMAIN = b"fedchain challenge v1".ljust(32, b"\0")
+_SEALING_DOMAIN = b"fedchain sealing v1".ljust(32, b"\0")
 
 _HEADER_BYTES = 56
 _BLIND_BYTES = 32
 _SHARE_BYTES = 2 * N
-_RECORD_BYTES = SEAL_BYTES + _BLIND_BYTES + _SHARE_BYTES + 2 * MASKS
+RECORD_BYTES = SEAL_BYTES + _BLIND_BYTES + _SHARE_BYTES + 2 * MASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,7 @@ class Place:
 
 def shares_size(n: int, threshold: int) -> int:
     """Bytes of the shares object for n shareholders."""
-    return _public_bytes(n, threshold) + n * _RECORD_BYTES
+    return public_bytes(n, threshold) + n * RECORD_BYTES
 
 
 def deal_shares(place: Place, s: NDArray[np.int64], random: Random) -> tuple[bytes, Root]:
@@ -127,30 +145,41 @@ def deal_shares(place: Place, s: NDArray[np.int64], random: Random) -> tuple[byt
         commitments = [_commit(place_digest, j, secret) for j, secret in zip(shareholders, secrets, strict=True)]
         c = _challenges(place_digest, commitments)
         z = (r.T + c @ f.T) % SHARE_PRIME
+        ephemeral = random(KEY_BYTES)
+        sealing = sealing_part(place_digest, ephemeral)
         records = [
-            seal(secret, place.encryption_keys[j], random) for j, secret in zip(shareholders, secrets, strict=True)
+            seal(secret, place.encryption_keys[j], ephemeral) for j, secret in zip(shareholders, secrets, strict=True)
         ]
     finally:
         f.fill(0)
         r.fill(0)
-    public = place.header() + b"".join(commitments) + _elements(z)
-    return public + b"".join(records), _root(public, records)
+    blob = b"".join((place.header(), *commitments, _elements(z), sealing, *records))
+    return blob, root_of(leaves_of_shares(blob, len(shareholders), t))
 
 
 def check_shares_object(blob: bytes, place: Place, *, offender: str) -> Root:
-    """The Merkle root of a shares object whose public structure is right: size, header, place, and elements in range.
+    """The Merkle root of a shares object whose public structure is right: size, public part, records sealed by it.
 
     Says nothing about a share: only its shareholder can (`open_sealed_share`). Raises MalformedObject naming the field.
     """
     n, t = len(place.encryption_keys), place.threshold
-
-    def malformed(field: str, expected: str, got: str) -> MalformedObject:
-        return MalformedObject(
-            f"shares: {field}", offender=offender, round=place.context.round, expected=expected, got=got
-        )
-
     if len(blob) != shares_size(n, t):
-        raise malformed("size", f"{shares_size(n, t)} bytes", f"{len(blob)} bytes")
+        raise _malformed(place, offender, "size", f"{shares_size(n, t)} bytes", f"{len(blob)} bytes")
+    public, records = split_shares(blob, n, t)
+    check_public_part(public, place, offender=offender)
+    for i, (j, record) in enumerate(zip(place.shareholders, records, strict=True)):
+        if not is_sealed(record, public, place.encryption_keys[j]):
+            expected = f"sealed with the key {_sealing_key(public).hex()}"
+            raise _malformed(place, offender, f"record {i}", expected, record[:KEY_BYTES].hex())
+    return root_of(leaves_of_shares(blob, n, t))
+
+
+def check_public_part(public: bytes, place: Place, *, offender: str) -> None:
+    """Check the first leaf of a shares object: header, place, ranges, the ephemeral key and its proof.
+
+    `public` has the length of one. Raises MalformedObject naming the field.
+    """
+    n, t = len(place.encryption_keys), place.threshold
     due = place.header()
     fields = {
         "magic": slice(0, 4),
@@ -162,45 +191,90 @@ def check_shares_object(blob: bytes, place: Place, *, offender: str) -> Root:
         "place": slice(24, _HEADER_BYTES),
     }
     for field, part in fields.items():
-        if blob[part] != due[part]:
-            raise malformed(field, due[part].hex(), blob[part].hex())
-    z = _proof(blob, n, t)
+        if public[part] != due[part]:
+            raise _malformed(place, offender, field, due[part].hex(), public[part].hex())
+    z = _proof(public, n, t)
     if z.max() >= SHARE_PRIME:
-        raise malformed("proof", f"elements below {SHARE_PRIME}", str(int(z.max())))
-    public = blob[: _public_bytes(n, t)]
-    return _root(public, [_record(blob, n, t, i) for i in range(n)])
+        raise _malformed(place, offender, "proof", f"elements below {SHARE_PRIME}", str(int(z.max())))
+    key = _sealing_key(public)
+    point = point_of_key(key)
+    if point is None:
+        raise _malformed(place, offender, "sealing key", "the key of a point of prime order", key.hex())
+    proof = public[-PROOF_BYTES:]
+    if not is_exponent_proof(proof, [BASE], [point], _sealing_binding(place.digest())):
+        raise _malformed(place, offender, "sealing proof", "one that the dealer knows the sealing key", proof.hex())
+
+
+def is_sealed(record: bytes, public: bytes, recipient: bytes) -> bool:
+    """Whether a record begins with the dealing's ephemeral key; zeros, where the recipient's key is of low order."""
+    if agrees_on_nothing(recipient):
+        return not any(record)
+    return record[:KEY_BYTES] == _sealing_key(public)
 
 
 def open_sealed_share(blob: bytes, place: Place, me: Index, private_key: bytes) -> NDArray[np.uint16]:
     """My share of the dealer's key: (N,) uint16 below 65521, verified. The shareholder runs it (P2).
 
-    1. The public structure is right. 2. My record opens with my key. 3. It is what the dealer committed to, here.
-    4. Its elements are in the field. 5. It lies on the polynomials of degree < t. Raises a Fault that names the dealer.
+    Raises a Fault that names the dealer: MalformedObject where anybody sees it, another where others need a complaint.
     """
-    offender, n, t = str(place.dealer_address), len(place.encryption_keys), place.threshold
+    n, t = len(place.encryption_keys), place.threshold
+    check_shares_object(blob, place, offender=str(place.dealer_address))
+    public, records = split_shares(blob, n, t)
+    return check_share(public, place, me, unseal(records[place.shareholders.index(me)], private_key))
+
+
+def check_share(public: bytes, place: Place, j: Index, secret: bytes | None) -> NDArray[np.uint16]:
+    """Member j's share, from the content of its record, beside a public part that is right.
+
+    1. The record opened: `secret` is not None. 2. It is what the dealer committed to, here. 3. Its elements are in the
+    field. 4. It lies on the polynomials of degree < t. Raises a Fault that names the dealer.
+    """
+    n, t = len(place.encryption_keys), place.threshold
 
     def refuse(check: str, expected: str, got: str) -> Fault:
+        offender = str(place.dealer_address)
         return Fault(f"share: {check}", offender=offender, round=place.context.round, expected=expected, got=got)
 
-    check_shares_object(blob, place, offender=offender)
-    i = place.shareholders.index(me)
-    secret = unseal(_record(blob, n, t, i), private_key)
     if secret is None:
-        raise refuse("seal", f"a record sealed to member {me}", "one that does not open")
+        raise refuse("seal", f"a record sealed to member {j}", "one that does not open")
     place_digest = place.digest()
-    commitments = [blob[_HEADER_BYTES + 32 * k : _HEADER_BYTES + 32 * (k + 1)] for k in range(n)]
-    if _commit(place_digest, me, secret) != commitments[i]:
-        raise refuse("commitment", commitments[i].hex(), _commit(place_digest, me, secret).hex())
+    commitments = [public[_HEADER_BYTES + 32 * k : _HEADER_BYTES + 32 * (k + 1)] for k in range(n)]
+    due, found = commitments[place.shareholders.index(j)], _commit(place_digest, j, secret)
+    if found != due:
+        raise refuse("commitment", due.hex(), found.hex())
     elements = np.frombuffer(secret, dtype="<u2", offset=_BLIND_BYTES).astype(np.int64)
     if elements.max() >= SHARE_PRIME:
         raise refuse("range", f"elements below {SHARE_PRIME}", str(int(elements.max())))
     share, masks = elements[:N], elements[N:]
-    z = _proof(blob, n, t)
-    promised = z @ powers([point_of(me)], t)[0] % SHARE_PRIME
-    found = (masks + _challenges(place_digest, commitments) @ share) % SHARE_PRIME
-    if not np.array_equal(promised, found):
-        raise refuse("low-degree proof", str(promised.tolist()), str(found.tolist()))
+    promised = _proof(public, n, t) @ powers([point_of(j)], t)[0] % SHARE_PRIME
+    combined = (masks + _challenges(place_digest, commitments) @ share) % SHARE_PRIME
+    if not np.array_equal(promised, combined):
+        raise refuse("low-degree proof", str(promised.tolist()), str(combined.tolist()))
     return share.astype(np.uint16)
+
+
+def sealing_part(place_digest: bytes, ephemeral: bytes) -> bytes:
+    """The ephemeral key of all records of a dealing, and the proof of knowing its private half in this place."""
+    x = exponent_of(ephemeral)
+    point = multiply(x, BASE)
+    return key_of_point(point) + prove_exponent(x, [BASE], [point], _sealing_binding(place_digest))
+
+
+def split_shares(blob: bytes, n: int, threshold: int) -> tuple[bytes, list[bytes]]:
+    """The leaves of a shares object of the right size: its public part, and its records."""
+    start = public_bytes(n, threshold)
+    return blob[:start], [blob[start + i * RECORD_BYTES : start + (i + 1) * RECORD_BYTES] for i in range(n)]
+
+
+def leaves_of_shares(blob: bytes, n: int, threshold: int) -> list[Hash]:
+    """The hashes of the leaves of a shares object of the right size."""
+    public, records = split_shares(blob, n, threshold)
+    return [hash_leaf(public), *(hash_leaf(record) for record in records)]
+
+
+def public_bytes(n: int, threshold: int) -> int:
+    """Bytes of the public part, the first leaf."""
+    return _HEADER_BYTES + 32 * n + 2 * MASKS * threshold + KEY_BYTES + PROOF_BYTES
 
 
 def _commit(place_digest: bytes, j: Index, secret: bytes) -> bytes:
@@ -221,19 +295,18 @@ def _elements(elements: Field) -> bytes:
     return elements.astype("<u2").tobytes()
 
 
-def _proof(blob: bytes, n: int, t: int) -> Field:
+def _proof(public: bytes, n: int, t: int) -> Field:
     start = _HEADER_BYTES + 32 * n
-    return np.frombuffer(blob, dtype="<u2", count=MASKS * t, offset=start).astype(np.int64).reshape(MASKS, t)
+    return np.frombuffer(public, dtype="<u2", count=MASKS * t, offset=start).astype(np.int64).reshape(MASKS, t)
 
 
-def _record(blob: bytes, n: int, t: int, i: int) -> bytes:
-    start = _public_bytes(n, t) + i * _RECORD_BYTES
-    return blob[start : start + _RECORD_BYTES]
+def _sealing_key(public: bytes) -> bytes:
+    return public[-PROOF_BYTES - KEY_BYTES : -PROOF_BYTES]
 
 
-def _public_bytes(n: int, t: int) -> int:
-    return _HEADER_BYTES + 32 * n + 2 * MASKS * t
+def _sealing_binding(place_digest: bytes) -> bytes:
+    return hashlib.sha256(_SEALING_DOMAIN + place_digest).digest()
 
 
-def _root(public: bytes, records: list[bytes]) -> Root:
-    return root_of([hash_leaf(public), *(hash_leaf(record) for record in records)])
+def _malformed(place: Place, offender: str, field: str, expected: str, got: str) -> MalformedObject:
+    return MalformedObject(f"shares: {field}", offender=offender, round=place.context.round, expected=expected, got=got)

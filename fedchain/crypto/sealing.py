@@ -1,18 +1,25 @@
 """Sealed boxes: bytes that only one X25519 key opens, from a sender that leaves no trace (libsodium's format).
 
 A sealed box is ephemeral key (32) ‖ MAC (16) ‖ XSalsa20 ciphertext, with nonce BLAKE2b-192(ephemeral key ‖ recipient).
-It is made from its parts here, and not by `crypto_box_seal`, so that known-answer vectors can fix the ephemeral key.
+It is made from its parts here, and not by `crypto_box_seal`: all records of a dealing have one ephemeral key, which
+their dealer proves to know. With the shared point of key and recipient anybody opens a box, that box alone.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
-from nacl.bindings import crypto_box, crypto_box_NONCEBYTES, crypto_box_seal_open, crypto_scalarmult_base
+from nacl.bindings import (
+    crypto_box,
+    crypto_box_NONCEBYTES,
+    crypto_box_open,
+    crypto_box_seal_open,
+    crypto_scalarmult_base,
+)
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey
 
-from .noise import Random
+from .curve import ORDER, Point, key_of_point, multiply
 
 KEY_BYTES = 32
 SEAL_BYTES = 48
@@ -25,17 +32,15 @@ def generate_encryption_key() -> tuple[bytes, bytes]:
     return private.encode(), private.public_key.encode()
 
 
-def seal(message: bytes, public_key: bytes, random: Random) -> bytes:
-    """The message for the holder of `public_key`.
+def seal(message: bytes, public_key: bytes, ephemeral: bytes) -> bytes:
+    """The message for the holder of `public_key`, by the private half of the ephemeral key (32 bytes).
 
-    A key of low order agrees on no secret. Its owner gets zeros, which open for nobody: one member's bad key must not
-    keep the others from dealing, and must not publish its shares either.
+    A recipient of low order agrees on no secret with anybody: its box is zeros, which open for nobody. One member's bad
+    key must not keep the others from dealing, and must not publish its shares either.
     """
-    ephemeral = random(KEY_BYTES)
     ephemeral_public = crypto_scalarmult_base(ephemeral)
-    nonce = blake2b(ephemeral_public + public_key, digest_size=crypto_box_NONCEBYTES).digest()
     try:
-        return ephemeral_public + crypto_box(message, nonce, public_key, ephemeral)
+        return ephemeral_public + crypto_box(message, _nonce(ephemeral_public, public_key), public_key, ephemeral)
     except CryptoError:
         return bytes(len(message) + SEAL_BYTES)
 
@@ -46,3 +51,22 @@ def unseal(sealed: bytes, private_key: bytes) -> bytes | None:
         return crypto_box_seal_open(sealed, crypto_scalarmult_base(private_key), private_key)
     except CryptoError:
         return None
+
+
+def unseal_with(sealed: bytes, public_key: bytes, shared: Point) -> bytes | None:
+    """The message of a box sealed to `public_key`, by the point that its two keys share; None if that opens nothing."""
+    # libsodium derives the box's key from two X25519 keys: from these two it gets u(2^254·(2^-254·shared)).
+    stand_in = key_of_point(multiply(pow(_STAND_IN, -1, ORDER), shared))
+    nonce = _nonce(sealed[:KEY_BYTES], public_key)
+    try:
+        return crypto_box_open(sealed[KEY_BYTES:], nonce, stand_in, _STAND_IN.to_bytes(KEY_BYTES, "little"))
+    except CryptoError:
+        return None
+
+
+_STAND_IN = 2**254
+"""The least private key of X25519: clamping changes nothing in it."""
+
+
+def _nonce(ephemeral_public: bytes, public_key: bytes) -> bytes:
+    return blake2b(ephemeral_public + public_key, digest_size=crypto_box_NONCEBYTES).digest()

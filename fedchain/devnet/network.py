@@ -187,8 +187,11 @@ class Devnet:
         node.store.connect_peers(others)
         self._announce()
 
-    def kill_chain(self) -> None:
-        """End the chain at once; what came after the last save is lost."""
+    def kill_chain(self, *, saved: bool = False) -> None:
+        """End the chain at once; what came after the last save is lost. `saved`: save right before, as a node whose
+        database is on disk."""
+        if saved:
+            self._chain.save()
         self._chain.kill()
         self._announce()
 
@@ -196,6 +199,10 @@ class Devnet:
         """Start the chain again from its last save, on its own port."""
         self._chain.start()
         self._announce()
+
+    def reorganise(self, depth: int) -> None:
+        """Replace the last `depth` blocks by empty ones; their transactions are gone. Raises RpcFailed."""
+        self._chain.call("anvil_reorg", depth, [])
 
     def check_alive(self) -> None:
         """Raise ProcessFailed when a part ended by itself."""

@@ -91,7 +91,7 @@ def federate(
         models = [model]
         for attempt in chain.state.closed.values():
             assert attempt.result is not None
-            models.append(stores[0].get(attempt.result.model_cid, fetched_model_bound(terms.model_size)))
+            models.append(stores[0].get(attempt.result.model_cid, fetched_model_bound(terms.model_size, charter)))
         meters = tuple(read_meter(folder / f"peer-{i}" / "rounds.jsonl") for i in range(count))
     return Run(
         charter=charter,

@@ -4,7 +4,8 @@ Duties: in its turn, choose the largest participant set the receipts allow, post
 the set; post a refuted sum anew; once t openings are published, decode the sum, make the new global model and, in its
 turn to close, post it, also in a round that is open again because its result fell.
 Deadlines: the aggregate window, after which the next member in the rotation takes over; the rest takes turns likewise.
-Refusals: it posts no set that the rules forbid, and nothing that it has not computed itself.
+Refusals: it posts no set that the rules forbid, none with a dealer in it that evidence names, and nothing that it has
+not computed itself.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Aggregator:
 
     def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
         context, round = self._context, attempt.round
-        participants = choose_participants(state, attempt)
+        participants = choose_participants(state, attempt, without=self._holdings.complaints.proven(state, attempt))
         if participants is None:
             return False
         self._holdings.examine(state, attempt, only=participants)

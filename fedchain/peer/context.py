@@ -117,7 +117,7 @@ class PeerContext:
             content = path.read_bytes()
             if hashlib.sha256(content).digest() == digest:
                 return content
-        content = self.store.get(cid, fetched_model_bound(self.terms.model_size))
+        content = self.store.get(cid, fetched_model_bound(self.terms.model_size, self.charter))
         if model_digest(content) != digest:
             raise ObjectCorrupt(f"the object {cid} is not the model whose digest {digest.hex()} stands on chain")
         self.keep_model(content)

@@ -11,13 +11,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..crypto import CommittedUpload, check_ciphertext, check_shares, ciphertext_size, open_share, shares_size
+from ..crypto import (
+    CommittedUpload,
+    Place,
+    charge,
+    check_ciphertext,
+    check_shares,
+    ciphertext_size,
+    open_share,
+    shares_size,
+)
 from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, StoreUnreachable, WorldError
 from ..protocol.cid import CidHasher
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
 from ..protocol.ids import Bitmap, Cid, Index, Root, bitmap_of, members_of
 from ..protocol.state import Attempt, FederationState
+from .complaints import Complaints
 from .context import PeerContext
 
 
@@ -26,12 +36,13 @@ class Holding:
     """One update that is what was committed to: its ciphertext on disk, and this peer's share of its one-time key.
 
     `share` is None where the dealer gave this peer a wrong one: then the update is not whole for it, and counts all the
-    same if enough others hold it to be.
+    same if enough others hold it to be and nobody is shown what is wrong. `charge` shows it.
     """
 
     ciphertext: Path
     shares_root: Root
     share: npt.NDArray[np.uint16] | None
+    charge: bytes | None = None
 
     @property
     def upload(self) -> CommittedUpload:
@@ -48,6 +59,7 @@ class Holdings:
         self._refused: dict[UpdateCommitted, str] = {}
         self.malformed: dict[UpdateCommitted, CommittedUpload] = {}
         """Updates with a residue that no member may commit to, as evidence of it (R4)."""
+        self.complaints = Complaints(context)
 
     def examine(self, state: FederationState, attempt: Attempt, only: Bitmap | None = None) -> None:
         """Fetch and check the committed updates not yet examined; `only` those of some members, where given.
@@ -73,6 +85,11 @@ class Holdings:
         """The updates of this attempt that are whole for this peer."""
         held = {index: self._held.get(commit) for index, commit in attempt.commits.items()}
         return bitmap_of([i for i, holding in held.items() if holding is not None and holding.share is not None])
+
+    def charges(self, attempt: Attempt) -> dict[Index, bytes]:
+        """What shows others that a dealer gave this peer a bad record, by dealer (P2.6)."""
+        held = {index: self._held.get(commit) for index, commit in attempt.commits.items()}
+        return {i: holding.charge for i, holding in held.items() if holding is not None and holding.charge is not None}
 
     def complete(self, attempt: Attempt) -> bool:
         """Whether every committed update was examined with a final outcome."""
@@ -106,6 +123,7 @@ class Holdings:
                 self._context.log.warning("old objects not unpinned", round=round, reason=str(error))
                 return
             shutil.rmtree(folder, ignore_errors=True)
+        self.complaints.forget(before_round)
         for seen in (self._held, self._refused, self.malformed):
             for commit in [c for c in seen if c.round < before_round]:
                 del seen[commit]
@@ -171,11 +189,11 @@ class Holdings:
                 expected=commit.commitment.hex(),
                 got=commitment.hex(),
             )
-        share = None
+        share = charged = None
         # Who did not count in this round was dealt no share, and an erased key opens none: it may check the round.
         private_key = context.keys.private_of(keys[context.me]) if context.me in keys else None
-        try:
-            if private_key is not None:
+        if private_key is not None:
+            try:
                 share = open_share(
                     shares,
                     round_context,
@@ -186,11 +204,13 @@ class Holdings:
                     me=context.me,
                     private_key=private_key,
                 )
-        except Fault as fault:
-            context.log.warning("share refused", member=int(commit.index), reason=str(fault))
+            except Fault as fault:
+                context.log.warning("share refused", member=int(commit.index), reason=str(fault))
+                place = Place(round_context, commit.index, dealer, keys, threshold)
+                charged = charge(shares, place, context.me, private_key, ciphertext_root)
         context.store.pin(commit.ciphertext_cid)
         context.store.pin(commit.shares_cid)
-        return Holding(ciphertext=path, shares_root=shares_root, share=share)
+        return Holding(ciphertext=path, shares_root=shares_root, share=share, charge=charged)
 
 
 def _others_objects(state: FederationState, round: int, me: Index) -> Iterator[Cid]:
@@ -204,6 +224,8 @@ def _others_objects(state: FederationState, round: int, me: Index) -> Iterator[C
 def _objects_of(state: FederationState, round: int, author: Index) -> Iterator[Cid]:
     """What one member stated in a closed round, and in its void and forgotten attempts, but the model."""
     for attempt in (state.closed[round], *(a for a in (*state.voided, *state.forgotten) if a.round == round)):
+        if author in attempt.complaints:
+            yield attempt.complaints[author].evidence_cid
         if author in attempt.commits:
             yield attempt.commits[author].ciphertext_cid
             yield attempt.commits[author].shares_cid

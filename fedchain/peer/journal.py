@@ -1,6 +1,7 @@
 """The journal: a peer's promises, written and fsynced before the act, so that kill -9 at any point loses nothing.
 
-It holds promises only (the upload it dealt, the receipt it gave, the set it opened, the raw transactions it sent);
+It holds promises only (the upload it dealt, the complaint it made, the receipt it gave, the set it opened, the raw
+transactions it sent);
 everything else a peer knows it reads from the chain. One line a record: a SHA-256 prefix, a space, JSON. A last line
 that was torn by a crash was never acted on, and is dropped; any other damage stops the peer.
 """
@@ -59,6 +60,7 @@ class Journal:
         self._next_nonce = 0
         self._federation: tuple[int, str, str] | None = None
         self._dealt: dict[tuple[int, int], Dealt] = {}
+        self._complaints: dict[tuple[int, int], tuple[Bitmap, Cid]] = {}
         self._receipts: dict[tuple[int, int], Bitmap] = {}
         self._opened: dict[tuple[int, int, str], list[tuple[int, Bitmap]]] = {}
         for record in self._recover():
@@ -137,6 +139,19 @@ class Journal:
                     "shares_cid": dealt.shares_cid,
                 }
             )
+
+    def complaint(self, round: int, attempt: int) -> tuple[Bitmap, Cid] | None:
+        """The complaint promised in this attempt, if any: the dealers, and where its evidence is."""
+        return self._complaints.get((round, attempt))
+
+    def promise_complaint(self, round: int, attempt: int, dealers: Bitmap, evidence: Cid) -> None:
+        """Record the complaint about to be made; one an attempt. Raises PromiseRefused for another."""
+        known = self.complaint(round, attempt)
+        if known is not None and known != (dealers, evidence):
+            raise PromiseRefused(f"another complaint was made in round {round} attempt {attempt}")
+        if known is None:
+            record = {"kind": "complaint", "round": round, "attempt": attempt, "dealers": dealers, "evidence": evidence}
+            self._write(record)
 
     def receipt(self, round: int, attempt: int) -> Bitmap | None:
         """The receipt promised in this attempt, if any."""
@@ -224,6 +239,9 @@ class Journal:
                     ciphertext_cid=Cid(record["ciphertext_cid"]),
                     shares_cid=Cid(record["shares_cid"]),
                 )
+            case "complaint":
+                made = Bitmap(record["dealers"]), Cid(record["evidence"])
+                self._complaints[record["round"], record["attempt"]] = made
             case "receipt":
                 self._receipts[record["round"], record["attempt"]] = Bitmap(record["whole"])
             case "opened":

@@ -53,7 +53,7 @@ class Node:
         decoder = Decoder(context, holdings)
         self._challenger = Challenger(context, holdings, decoder)
         aggregator = Aggregator(context, holdings, decoder)
-        voter = Voter(context, decoder)
+        voter = Voter(context, holdings, decoder)
         self._roles = (Trainer(context), Shareholder(context, holdings), self._challenger, aggregator, voter)
         self._respondent = Respondent(context, holdings, decoder)
         self._closed = -1

@@ -1,10 +1,11 @@
 """The shareholder (P2, P4): vouches for what it holds, and opens one locked set a round, ever.
 
-Duties: examine every committed update; post one receipt an attempt; publish one opening once a participant set is
-locked and final. Deadlines: the receipt window; an opening has none, it is owed until the round closes. Refusals: it
-vouches for nothing it has not fetched and checked; it opens nothing whose share it lacks; it journals the set before it
-publishes, and opens no other set in that round whatever the chain says later, unless members gave the first one up and
-the new one is far enough from it.
+Duties: examine every committed update; complain, with evidence, about who dealt it a bad record; post one receipt an
+attempt; publish one opening once a participant set is locked and final. Deadlines: the receipt window; an opening has
+none, it is owed until the round closes. Refusals: it vouches for nothing it has not fetched and checked; it discloses
+no record that is whole; it opens nothing whose share it lacks, and no set with a dealer in it that evidence names; it
+journals the set before it publishes, and opens no other set in that round whatever the chain says later, unless members
+gave the first one up and the new one is far enough from it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class Shareholder:
                 return False
             case Phase.RECEIPTS if self._context.me not in attempt.receipts:
                 return self._receipt(state, attempt, now)
+            case Phase.RECEIPTS:
+                self._holdings.complaints.proven(state, attempt)
+                return False
             case Phase.OPENING | Phase.CLOSING if self._context.me not in attempt.openings:
                 return self._open(state, attempt, now)
             case _:
@@ -60,8 +64,10 @@ class Shareholder:
             if not self._holdings.complete(attempt) and now < ended + context.terms.receipt_window_s // 2:
                 return False
             whole = self._holdings.whole(attempt)
+            self._holdings.complaints.make(attempt, self._holdings.charges(attempt))
             crash_point("before-receipt", round)
             context.journal.promise_receipt(round, attempt.attempt, whole)
+        self._holdings.complaints.state_own(attempt)
         said = ReceiptStatement(round, attempt.attempt, whole)
         if context.is_relayed(said, now, since=ended, window_s=state.terms.receipt_window_s):
             return False
@@ -82,6 +88,8 @@ class Shareholder:
         context, locked = self._context, attempt.aggregate
         assert locked is not None
         check_participants(state, attempt, locked.participants, offender=state.accounts[locked.index])
+        if locked.participants & self._holdings.complaints.proven(state, attempt):
+            return self._refuse(attempt, "a dealer in the set is proven to have dealt a bad record")
         self._holdings.examine(state, attempt, only=locked.participants)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
         shares = [holding.share for holding in holdings if holding is not None and holding.share is not None]
@@ -101,10 +109,7 @@ class Shareholder:
                 )
             except PromiseRefused as refusal:
                 # The chain forgot a lock that this peer had acted on. Its other duties go on.
-                if (attempt.round, attempt.attempt) not in self._refused:
-                    self._refused.add((attempt.round, attempt.attempt))
-                    context.log.error("opening refused", round=attempt.round, reason=str(refusal))
-                return False
+                return self._refuse(attempt, str(refusal))
             opening = make_opening(shares)
             cid = cid_of(opening.encode())
             said = OpeningStatement(*where, locked.participants, opening.root(), cid)
@@ -120,3 +125,10 @@ class Shareholder:
         context.log.info("opening published", round=attempt.round, participants=f"{locked.participants:b}")
         crash_point("after-opening", attempt.round)
         return True
+
+    def _refuse(self, attempt: Attempt, reason: str) -> bool:
+        """Say once that a set is not opened, and that nothing was done."""
+        if (attempt.round, attempt.attempt) not in self._refused:
+            self._refused.add((attempt.round, attempt.attempt))
+            self._context.log.error("opening refused", round=attempt.round, reason=reason)
+        return False

@@ -102,7 +102,8 @@ def simulate(
             form=form,
             rotation=rotation,
         )
-        base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights))
+        sent = form.places(rotation)
+        base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights), sent=sent)
         yield SimulatedRound(round, base, tuple(own), tuple(steps))
 
 

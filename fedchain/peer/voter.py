@@ -1,9 +1,9 @@
 """The voter (P5.14): gives up a set that cannot be opened, so that its round may begin again.
 
-Duty: vote to abandon the locked set of the round under way, at once if this peer can show that it is spoiled; after
-half of the close window if fewer than t openings have come, or those that came do not open the sum. Refusals: nothing
-is given up that this peer could close itself, and no set twice. (Votes on members are for people: `fedchain vote`; the
-trainer votes to stop, the challenger refuses a model.)
+Duty: vote to abandon the locked set of the round under way, at once if this peer can show that it is spoiled, or that a
+dealer in it dealt a bad record; after half of the close window if fewer than t openings have come, or those that came
+do not open the sum. Refusals: nothing is given up that this peer could close itself, and no set twice. (Votes on
+members are for people: `fedchain vote`; the trainer votes to stop, the challenger refuses a model.)
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from ..protocol.votes import check_vote
 from .context import PeerContext
 from .crash import crash_point
 from .decoder import Decoder
+from .holdings import Holdings
 
 
 class Voter:
     """One peer's votes about the round under way."""
 
-    def __init__(self, context: PeerContext, decoder: Decoder) -> None:
+    def __init__(self, context: PeerContext, holdings: Holdings, decoder: Decoder) -> None:
         self._context = context
+        self._holdings = holdings
         self._decoder = decoder
         self._refused: set[tuple[int, int]] = set()
 
@@ -40,6 +42,9 @@ class Voter:
         assert began is not None
         late = now >= began + state.terms.close_window_s // 2
         if phase is Phase.OPENING:
+            assert attempt.aggregate is not None
+            if attempt.aggregate.participants & self._holdings.complaints.proven(state, attempt):
+                return "a dealer in it is proven to have dealt a bad record: nobody honest opens it"
             came = f"{len(attempt.openings)} openings of {attempt.threshold}"
             return f"{came} came in half of the close window" if late else None
         if self._decoder.outcome(state, attempt) is not None:

@@ -46,9 +46,10 @@ def quantise(
 ) -> NDArray[np.int64]:
     """The update as integers, (form.values,) int64 in [0, 2·form.steps]; the trainer runs it (P1).
 
-    1. Clip the L2 norm to clip_norm (0: leave it). 2. Weight by w_i / w_max. 3. Rotate by the seed `rotation` if the
-    charter says so. 4. Clip each value to ±clip_value. 5. Divide by the step and round up or down at random,
-    so that the expectation is exact. 6. Add the offset: `form.steps` stands for zero.
+    1. Take what the charter's mask sends in the attempt with the seed `rotation`; clip its L2 norm to clip_norm (0:
+    leave it). 2. Weight by w_i / w_max. 3. Rotate by the same seed if the charter says so. 4. Clip each value to
+    ±clip_value. 5. Divide by the step and round up or down at random, so that the expectation is exact. 6. Add the
+    offset: `form.steps` stands for zero.
     Raises UsageError for an update with values that are not finite: the training diverged.
     """
     if not 1 <= weight <= max_weight:
@@ -84,11 +85,12 @@ def average(
     form: UpdateFormat,
     rotation: bytes,
 ) -> NDArray[np.float64]:
-    """The weighted mean of the participants' updates, (form.size,) float64, from the values' exact sums ΣM (P5).
+    """The weighted mean of the participants' updates, (form.sent,) float64, from the values' exact sums ΣM (P5).
 
-    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, and turned back if it was rotated; where noise is over records, whose
-    sum is not weighted, w_max is 1 and a weight is a number of records. Bit-identical everywhere: see the module's
-    head. Raises MalformedObject when a sum is outside what |U| honest values can give.
+    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, turned back if it was rotated, and times size / sent where a mask
+    left some out; where noise is over records, whose sum is not weighted, w_max is 1 and a weight is a number of
+    records. Bit-identical everywhere: see the module's head. Raises MalformedObject when a sum is outside what |U|
+    honest values can give.
     """
     if not (participants >= 1 and 1 <= total_weight <= participants * max_weight):
         raise ValueError(f"{participants} participants cannot weigh {total_weight} with at most {max_weight} each")
@@ -104,8 +106,8 @@ def average(
     if form.block > 1:
         centred = turn_back(centred, form.block, rotation)
     largest = 1 if form.noise is not None and form.noise.by_records else max_weight
-    scale = form.step * largest / total_weight / root_of_block(form.block)
-    mean: NDArray[np.float64] = centred[: form.size].astype(np.float64) * scale
+    scale = form.step * largest / total_weight / root_of_block(form.block) * (form.size / form.sent)
+    mean: NDArray[np.float64] = centred[: form.sent].astype(np.float64) * scale
     return mean
 
 
@@ -128,7 +130,7 @@ def _weighted(
     """Steps 1 to 3 of `quantise`, (form.values,) float64, a fresh array."""
     if update.shape != (form.size,):
         raise ValueError(f"an update of this federation has {form.size} parameters, not {update.shape}")
-    weighted = update.astype(np.float64)
+    weighted = update[form.places(rotation)].astype(np.float64)
     if not np.isfinite(weighted).all():
         count = int(np.count_nonzero(~np.isfinite(weighted)))
         raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -19,6 +20,7 @@ from ..errors import UsageError
 from .ids import MAX_MEMBERS, Address, Digest
 from .private_charter import Privacy, check_private
 from .section import Section as _Section
+from .section import first_slip
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,7 +53,7 @@ class Federation(_Section):
     @classmethod
     def _addresses(cls, members: tuple[str, ...]) -> tuple[str, ...]:
         for member in members:
-            if not (member.startswith("0x") and len(member) == 42 and _is_hex(member[2:])):
+            if not re.fullmatch("0x[0-9a-fA-F]{40}", member):
                 raise ValueError(f"{member!r} is not an address (0x and 40 hex digits)")
         if len({m.lower() for m in members}) != len(members):
             raise ValueError("an address stands twice")
@@ -156,14 +158,16 @@ class Outer(_Section):
 
 
 class Update(_Section):
-    """How an update becomes integers: L2 clip (0: none), rotation, each value within ±clip_value, `bits` a value.
+    """How an update becomes integers: mask, L2 clip (0: none), rotation, each value within ±clip_value, `bits` a value.
 
+    `mask` is which part of the model's parameters each round sends, drawn anew by a public seed (`masking`); 1 is all.
     `bits`: 2^bits − 1 values from −clip_value to clip_value; "auto" takes as many as fit six to a coefficient
     (`update_format.auto_steps`). `rotate` turns the update first, by a public rotation that evens its values out.
     `members_max` is how many members a sum has room for, now and after any vote; 0 means 16, or the founders if they
     are more. `weight_cap` bounds a member's weight (0: no cap), so that one large member cannot drown the rest.
     """
 
+    mask: float = Field(default=1.0, ge=0.01, le=1)
     clip_norm: float = Field(default=0.0, ge=0)
     clip_value: float = Field(default=0.25, gt=0)
     bits: int | Literal["auto"] = "auto"
@@ -237,7 +241,10 @@ class Charter(_Section):
     start_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @model_validator(mode="after")
-    def _fedavg_plus_plus(self) -> Self:
+    def _algorithm_fits(self) -> Self:
+        if self.algorithm.name == "scaffold" and self.update.mask < 1:
+            # c ← c + (what was sent of the changes)/mask: below a half each step goes beyond what it corrects.
+            raise ValueError("scaffold's control variates run away where a mask leaves some out; drop update.mask")
         entries = self.outer.optimizer, self.algorithm.local_steps, self.update.weight_cap > 0
         if self.algorithm.name == "fedavg++" and entries != ("fedavgm", "adaptive", True):
             raise ValueError(
@@ -262,8 +269,14 @@ class Charter(_Section):
         return self.update.members_max or max(USUAL_MEMBERS_MAX, len(self.federation.members))
 
     def canonical(self) -> bytes:
-        """The charter as every member hashes it: UTF-8 JSON, sorted keys, no spaces."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+        """The charter as every member hashes it: UTF-8 JSON, sorted keys, no spaces.
+
+        A mask of 1 is left out: charters from before there were masks keep their digests.
+        """
+        entries = self.model_dump(mode="json")
+        if self.update.mask == 1:
+            del entries["update"]["mask"]
+        return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
 
     def digest(self) -> Digest:
         """SHA-256 of `canonical()`."""
@@ -376,12 +389,7 @@ def _validated(entries: object, source: str) -> Charter:
     try:
         return Charter.model_validate(entries)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "no such entry"
-        raise UsageError(f"{source}: {where}: {message}") from error
+        raise UsageError(f"{source}: {first_slip(error)}") from error
 
 
 def _sha256_of(file: BinaryIO) -> str:
@@ -389,7 +397,3 @@ def _sha256_of(file: BinaryIO) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _is_hex(text: str) -> bool:
-    return all(c in "0123456789abcdefABCDEF" for c in text)

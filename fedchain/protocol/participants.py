@@ -80,8 +80,10 @@ def agreed_whole(attempt: Attempt) -> Bitmap:
     return Bitmap(agreed)
 
 
-def choose_participants(state: FederationState, attempt: Attempt) -> Bitmap | None:
+def choose_participants(state: FederationState, attempt: Attempt, *, without: Bitmap = Bitmap(0)) -> Bitmap | None:
     """The largest set that t receipts cover (ties: the smallest bitmap), or None if no set may be locked.
+
+    Nobody of `without` is in it: the dealers whom evidence names (P2.6).
 
     Exhaustive over sets of t receipts while those are few; beyond that, by the receipts that hold the most. After a set
     was given up on this model, the part of each that lies within it is a candidate too: nobody outside has to be in U.
@@ -95,7 +97,7 @@ def choose_participants(state: FederationState, attempt: Attempt) -> Bitmap | No
     else:
         widest = sorted(receipts, key=lambda r: -r.bit_count())
         groups = iter([tuple(widest[i : i + t]) for i in range(len(widest) - t + 1)])
-    covered = {reduce(int.__and__, group) for group in groups}
+    covered = {reduce(int.__and__, group) & ~without for group in groups}
     for given_up in state.abandoned.get(attempt.base_digest, ())[-1:]:
         covered |= {shared & given_up for shared in covered}
     allowed = (shared for shared in covered if _may_be_locked(state, attempt, shared))

@@ -28,14 +28,15 @@ def bounded_units(
 ) -> NDArray[np.int64]:
     """One record's or one member's vector in units, (form.values,) int64, of length at most `form.noise.units`.
 
-    1. Cut the L2 norm to the charter's clip. 2. Multiply by `factor`, at most 1: a member's weight. 3. Rotate, where
-    the charter says so. 4. Round up or down at random, anew until the length keeps to the bound: it is integers that
-    are measured, so the bound holds whatever floats did before. Raises UsageError for values that are not finite.
+    1. Take what the charter's mask sends, and cut its L2 norm to the charter's clip. 2. Multiply by `factor`, at most
+    1: a member's weight. 3. Rotate, where the charter says so. 4. Round up or down at random, anew until the length
+    keeps to the bound: it is integers that are measured, so the bound holds whatever floats did before. Raises
+    UsageError for values that are not finite.
     """
     noise = noise_in(form)
     if vector.shape != (form.size,):
         raise ValueError(f"an update of this federation has {form.size} parameters, not {vector.shape}")
-    exact = vector.astype(np.float64)
+    exact = vector[form.places(rotation)].astype(np.float64)
     norm = float(np.sqrt(np.square(exact).sum()))
     if not np.isfinite(norm):
         raise UsageError("a gradient has values that are NaN or infinite: a smaller outer.learning_rate helps")

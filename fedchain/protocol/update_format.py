@@ -15,6 +15,7 @@ Where the charter asks for noise (`noising`), the noise says how much room a val
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from .charter import Charter, Update
 from .ids import MAX_MEMBERS
+from .masking import EVERYWHERE, Places, places_of, sent_of
 from .model import model_bytes_bound
 from .noising import Noise, noise_of
 from .rotation import block_of
@@ -41,12 +43,13 @@ MAX_FIELDS = 15
 class UpdateFormat:
     """The format of one federation's updates.
 
-    `size` is d, the model's parameters. At most `members` updates are ever summed. A value is 0 to 2·`steps`, and
-    `steps` stands for zero. `block` is how many values are rotated together, 1 for none. `noise` is what a private
-    federation's values carry.
+    `size` is d, the model's parameters; `sent` of them are in an update. At most `members` updates are ever summed. A
+    value is 0 to 2·`steps`, and `steps` stands for zero. `block` is how many values are rotated together, 1 for none.
+    `noise` is what a private federation's values carry.
     """
 
     size: int
+    sent: int
     members: int
     steps: int
     block: int
@@ -70,8 +73,8 @@ class UpdateFormat:
 
     @property
     def values(self) -> int:
-        """How many values an update has: its parameters, filled up to whole blocks where they are rotated."""
-        return -(-self.size // self.block) * self.block
+        """How many values an update has: what is sent, filled up to whole blocks where it is rotated."""
+        return -(-self.sent // self.block) * self.block
 
     @property
     def coefficients(self) -> int:
@@ -83,16 +86,21 @@ class UpdateFormat:
         """The contract's term `modelSize`: two a coefficient, whatever a coefficient holds."""
         return 2 * self.coefficients
 
+    def places(self, rotation: bytes) -> Places:
+        """Which of the model's parameters an attempt sends, by its rotation seed; all where there is no mask."""
+        return EVERYWHERE if self.sent == self.size else places_of(rotation, self.size, self.sent)
+
 
 def update_format(charter: Charter, size: int) -> UpdateFormat:
     """The format of updates of a model of `size` parameters under this charter."""
     members, bits = charter.members_max, charter.update.bits
-    block = block_of(size) if charter.update.rotate else 1
-    noise = noise_of(charter, -(-size // block) * block)
+    sent = sent_of(size, charter.update.mask)
+    block = block_of(sent) if charter.update.rotate else 1
+    noise = noise_of(charter, -(-sent // block) * block)
     if noise is not None:
-        return UpdateFormat(size, members, _roomy_steps(noise, members), block, charter.update, noise)
+        return UpdateFormat(size, sent, members, _roomy_steps(noise, members), block, charter.update, noise)
     steps = auto_steps(members) if bits == "auto" else (1 << (bits - 1)) - 1
-    return UpdateFormat(size, members, steps, block, charter.update)
+    return UpdateFormat(size, sent, members, steps, block, charter.update)
 
 
 def model_size_of(charter: Charter, size: int) -> int:
@@ -100,9 +108,13 @@ def model_size_of(charter: Charter, size: int) -> int:
     return update_format(charter, size).model_size
 
 
-def fetched_model_bound(model_size: int) -> int:
-    """The most bytes that a model can have under a contract with this `modelSize`: what to allow when fetching one."""
-    return model_bytes_bound(MAX_FIELDS * coefficients_of(model_size))
+def fetched_model_bound(model_size: int, charter: Charter | None) -> int:
+    """The most bytes that a model can have under a contract with this `modelSize`: what to allow when fetching one.
+
+    Where no charter is to be had, it is taken to mask nothing: nobody needs such a model to compute with.
+    """
+    values = MAX_FIELDS * coefficients_of(model_size)
+    return model_bytes_bound(values if charter is None else ceil(values / charter.update.mask))
 
 
 def fields_of(radix: int) -> int:

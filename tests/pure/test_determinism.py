@@ -79,6 +79,14 @@ CHARTERS = {
         algorithm={"name": "fednova", "effective_steps": 3, "local_tensors": ["3.*"], "loss": "class-weighted"},
         outer={"optimizer": "fedyogi"},
     ),
+    "a mask, fedavgm, 4 bits, rotated": charter_of(
+        outer={"optimizer": "fedavgm"}, update={"mask": 0.4, "bits": 4, "rotate": True, "clip_value": 0.05}
+    ),
+    "a mask, local head, fedadam, 16 bits": charter_of(
+        algorithm={"name": "fedprox", "mu": 0.01, "local_tensors": ["3.*"]},
+        outer={"optimizer": "fedadam"},
+        update={"mask": 0.1, "bits": 16, "rotate": False},
+    ),
 }
 
 
@@ -140,7 +148,8 @@ def encrypted(
             form=form,
             rotation=context.rotation_seed,
         )
-        base = following_model(base, mean, charter=charter, weight=sum(weights), of_weight=sum(weights))
+        sent, all_weight = form.places(context.rotation_seed), sum(weights)
+        base = following_model(base, mean, charter=charter, weight=all_weight, of_weight=all_weight, sent=sent)
     return base
 
 
@@ -191,7 +200,7 @@ def test_another_seed_or_algorithm_gives_another_model() -> None:
 
     digests = {digest(charter) for charter in CHARTERS.values()}
     digests.add(digest(CHARTERS["fedavg, 16 bits"].with_settings(["run.seed=6"])))
-    assert len(digests) == 5
+    assert len(digests) == len(CHARTERS) + 1
 
 
 def test_an_absent_member_is_in_no_sum() -> None:

@@ -128,7 +128,7 @@ def test_every_model_of_a_contract_may_be_fetched() -> None:
         for members in (3, 16, 64):
             for size in (1, 100, 100_058):
                 agreed = charter(bits=bits, members_max=members)
-                assert fetched_model_bound(model_size_of(agreed, size)) >= model_bytes_bound(size)
+                assert fetched_model_bound(model_size_of(agreed, size), None) >= model_bytes_bound(size)
 
 
 def test_the_bound_on_members_is_the_charters_or_sixteen_or_the_founders() -> None:

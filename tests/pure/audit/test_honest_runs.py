@@ -121,7 +121,7 @@ class Honest:
         decoder = Decoder(self.context, holdings)
         self.challenger = Challenger(self.context, holdings, decoder)
         shareholder, aggregator = Shareholder(self.context, holdings), Aggregator(self.context, holdings, decoder)
-        voter = Voter(self.context, decoder)
+        voter = Voter(self.context, holdings, decoder)
         self.roles: tuple[Any, ...] = (shareholder, self.challenger, aggregator, voter)
 
     @property

@@ -21,7 +21,8 @@ from fedchain.protocol.ids import Address, Digest, Index
 from .conftest import Scene, address_of
 
 COMMITMENTS, PROOF = 56, 56 + 5 * 32
-RECORDS = PROOF + 2 * MASKS * 3
+SEALING = PROOF + 2 * MASKS * 3
+RECORDS = SEALING + 32 + 64
 RECORD = 4192
 
 
@@ -45,8 +46,8 @@ def test_a_share_opens_for_its_holder_only(scene: Scene) -> None:
     assert fault.value.evidence.check == "share: seal"
 
 
-def test_the_public_part_takes_432_bytes_for_ten_members_and_a_threshold_of_seven() -> None:
-    assert shares_size(10, 7) - 56 - 10 * RECORD == 432
+def test_the_public_part_takes_528_bytes_for_ten_members_and_a_threshold_of_seven() -> None:
+    assert shares_size(10, 7) - 56 - 10 * RECORD == 528
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,10 @@ def test_the_public_part_takes_432_bytes_for_ten_members_and_a_threshold_of_seve
         ("padding", 12),
         ("shareholders", 16),
         ("place", 24),
+        ("sealing proof", SEALING + 32),
+        ("sealing proof", SEALING + 95),
+        ("record 0", RECORDS),
+        ("record 2", RECORDS + 2 * RECORD + 31),
     ],
 )
 def test_a_malformed_shares_object_names_its_field(scene: Scene, field: str, at: int) -> None:
@@ -83,7 +88,6 @@ def test_a_proof_element_outside_the_field_is_refused(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("check", "at"),
     [
-        ("share: seal", RECORDS + 2 * RECORD),
         ("share: seal", RECORDS + 2 * RECORD + 40),
         ("share: seal", RECORDS + 3 * RECORD - 1),
         ("share: commitment", COMMITMENTS + 2 * 32),
@@ -91,7 +95,7 @@ def test_a_proof_element_outside_the_field_is_refused(scene: Scene) -> None:
         ("share: low-degree proof", PROOF),
         ("share: low-degree proof", PROOF + 2 * MASKS * 3 - 2),
     ],
-    ids=["ephemeral-key", "mac", "last-byte", "own-commitment", "other-commitment", "first-z", "last-z"],
+    ids=["mac", "last-byte", "own-commitment", "other-commitment", "first-z", "last-z"],
 )
 def test_a_tampered_dealing_is_refused_by_the_shareholder_it_touches(scene: Scene, check: str, at: int) -> None:
     with pytest.raises(Fault) as fault:
@@ -108,7 +112,9 @@ def test_a_record_spoiled_for_one_shareholder_does_not_touch_the_others(scene: S
 
 def test_every_record_and_the_proof_are_under_the_root(scene: Scene) -> None:
     blob, place = scene.uploads[0].shares, scene.place(0)
-    roots = {check_shares_object(flipped(blob, at), place, offender="") for at in (COMMITMENTS, RECORDS, len(blob) - 1)}
+    roots = {
+        check_shares_object(flipped(blob, at), place, offender="") for at in (COMMITMENTS, RECORDS + 32, len(blob) - 1)
+    }
     assert len(roots | {scene.uploads[0].shares_root}) == 4
 
 
@@ -133,22 +139,30 @@ def test_a_dealing_belongs_to_one_place(scene: Scene, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["attempt", "address", "round"])
-def test_a_relabelled_dealing_still_fails_because_its_commitments_hash_the_place(scene: Scene, change: str) -> None:
-    """The copier rewrites the header, the one part it can make; commitments and challenges it cannot."""
+def test_a_relabelled_dealing_still_fails_because_its_proofs_and_commitments_hash_the_place(
+    scene: Scene, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copier rewrites the header, the one part it can make; proof, commitments and challenges it cannot."""
     place = scene.place(0, **CONTEXT_CHANGES[change](scene))
     relabelled = place.header() + scene.uploads[0].shares[56:]
+    with pytest.raises(MalformedObject, match="shares: sealing proof"):
+        check_shares_object(relabelled, place, offender="")
+    monkeypatch.setattr(dealing, "is_exponent_proof", lambda *_: True)
     check_shares_object(relabelled, place, offender="")
     with pytest.raises(Fault, match="share: commitment"):
         open_sealed_share(relabelled, place, Index(1), scene.keys[1][0])
 
 
-def test_a_copied_upload_under_another_members_name_fails(scene: Scene) -> None:
+def test_a_copied_upload_under_another_members_name_fails(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     original = scene.uploads[0].shares
     thief = {"dealer": Index(3), "dealer_address": address_of(3)}
     terms = {"encryption_keys": scene.encryption_keys, "threshold": scene.threshold}
     with pytest.raises(MalformedObject, match="shares: dealer"):
         check_shares(original, scene.context, **thief, **terms, offender=address_of(3))  # type: ignore[arg-type]
     copied = scene.place(3).header() + original[56:]
+    with pytest.raises(MalformedObject, match="shares: sealing proof"):
+        check_shares(copied, scene.context, **thief, **terms, offender=address_of(3))  # type: ignore[arg-type]
+    monkeypatch.setattr(dealing, "is_exponent_proof", lambda *_: True)
     with pytest.raises(Fault, match="share: commitment") as fault:
         open_share(
             copied,
@@ -169,6 +183,7 @@ def test_recommitting_to_copied_shares_fails_at_the_proof(scene: Scene, monkeypa
     forged = mine.header() + original[56:]
     commitment = dealing._commit(mine.digest(), Index(1), secret)
     forged = forged[: COMMITMENTS + 32] + commitment + forged[COMMITMENTS + 64 :]
+    monkeypatch.setattr(dealing, "is_exponent_proof", lambda *_: True)
     with pytest.raises(Fault, match="low-degree proof"):
         open_sealed_share(forged, mine, Index(1), scene.keys[1][0])
 
@@ -194,10 +209,17 @@ def test_a_dealer_whose_shares_fit_no_polynomial_is_caught_by_the_shareholder(
 
 def test_a_dealer_of_too_high_a_degree_is_caught(scene: Scene) -> None:
     """Shares on a polynomial of degree t, with the leading row of z left out, satisfy nobody."""
-    deeper, place = scene.place(0, threshold=4), scene.place(0)
-    blob, _ = deal_shares(deeper, sample_binomial(N, os_random), os_random)
+    deeper, place, drawn = scene.place(0, threshold=4), scene.place(0), [b""]
+
+    def random(count: int) -> bytes:
+        drawn.append(os_random(count))
+        return drawn[-1]
+
+    blob, _ = deal_shares(deeper, sample_binomial(N, os_random), random)
+    sealing = dealing.sealing_part(place.digest(), drawn[-1])
     z = np.frombuffer(blob, dtype="<u2", count=MASKS * 4, offset=PROOF).reshape(MASKS, 4)
-    cut = place.header() + blob[COMMITMENTS:PROOF] + z[:, :3].tobytes() + blob[PROOF + 2 * MASKS * 4 :]
+    records = blob[PROOF + 2 * MASKS * 4 + len(sealing) :]
+    cut = place.header() + blob[COMMITMENTS:PROOF] + z[:, :3].tobytes() + sealing + records
     check_shares_object(cut, place, offender="")
     for holder in range(5):
         with pytest.raises(Fault):
@@ -209,7 +231,7 @@ def test_an_element_outside_the_field_is_refused_even_when_committed_to(
 ) -> None:
     monkeypatch.setattr(dealing, "_elements", lambda elements: np.full(elements.shape, 65530, "<u2").tobytes())
     blob, _ = deal_shares(scene.place(0), sample_binomial(N, os_random), os_random)
-    blob = blob[:PROOF] + bytes(2 * MASKS * 3) + blob[RECORDS:]
+    blob = blob[:PROOF] + bytes(2 * MASKS * 3) + blob[SEALING:]
     with pytest.raises(Fault, match="share: range"):
         scene.share(0, 2, blob)
 
@@ -217,7 +239,7 @@ def test_an_element_outside_the_field_is_refused_even_when_committed_to(
 def test_the_proof_says_nothing_about_the_key(scene: Scene) -> None:
     """z of the same key is fresh every time: the masks hide it."""
     s = sample_binomial(N, os_random)
-    proofs = [deal_shares(scene.place(0), s, os_random)[0][PROOF:RECORDS] for _ in range(2)]
+    proofs = [deal_shares(scene.place(0), s, os_random)[0][PROOF:SEALING] for _ in range(2)]
     overlap = np.frombuffer(proofs[0], "<u2") == np.frombuffer(proofs[1], "<u2")
     assert overlap.sum() <= 2
 
@@ -228,12 +250,14 @@ def test_a_members_bad_key_keeps_nobody_from_dealing(scene: Scene) -> None:
         place = scene.place(0, encryption_keys=scene.encryption_keys | {Index(4): low})
         blob, _ = deal_shares(place, sample_binomial(N, os_random), os_random)
         assert blob[-RECORD:] == bytes(RECORD)
+        with pytest.raises(MalformedObject, match="shares: record 4"):
+            check_shares_object(blob[:-1] + b"\1", place, offender="")
         open_sealed_share(blob, place, Index(1), scene.keys[1][0])
 
 
 def test_sealed_boxes_are_libsodiums_own() -> None:
     key = PrivateKey.generate()
-    sealed = seal(b"a share", key.public_key.encode(), os_random)
+    sealed = seal(b"a share", key.public_key.encode(), os_random(32))
     assert SealedBox(key).decrypt(sealed) == b"a share"
     assert unseal(SealedBox(key.public_key).encrypt(b"back"), key.encode()) == b"back"
     assert unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]), key.encode()) is None

@@ -1,0 +1,44 @@
+"""Which coordinates of an update are sent where the charter sends only a part of them (`update.mask`).
+
+Random subsampling (Konečný et al. 2016, arXiv:1610.05492, section 3): members train as ever and send some coordinates
+of what came of it, drawn anew for every attempt from a public seed. They are the same for all members, which is what
+lets encrypted updates be summed value by value, and always as many, so the contract sees updates of one size. The mean
+is divided by the part that was sent: over all masks it is, in expectation, the mean of whole updates. Coordinates that
+were not sent stand still, and so does what an outer optimizer keeps of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+MASK_DOMAIN = b"fedchain mask v1"
+
+Places = NDArray[np.intp] | slice
+"""Some coordinates of a vector, ascending, or all of them."""
+
+EVERYWHERE = slice(None)
+
+
+def sent_of(size: int, mask: float) -> int:
+    """How many of `size` coordinates are sent: `mask` · size rounded up, `mask` being the decimal that one reads."""
+    return ceil(Fraction(str(mask)) * size)
+
+
+@lru_cache(maxsize=2)
+def places_of(seed: bytes, size: int, sent: int) -> NDArray[np.intp]:
+    """(sent,) ascending, read-only: the coordinates of `size` that an attempt sends, by its rotation seed.
+
+    Coordinate i has the key of bytes 8i to 8i+7, little-endian, of SHAKE-256(domain, filled up to 32 bytes ‖ seed); the
+    least keys are sent, of equal ones the first.
+    """
+    stream = hashlib.shake_256(MASK_DOMAIN.ljust(32, b"\0") + seed).digest(8 * size)
+    keys = np.frombuffer(stream, dtype="<u8")
+    places = np.sort(np.argsort(keys, kind="stable")[:sent])
+    places.setflags(write=False)
+    return places
