@@ -30,6 +30,7 @@ from .report import (
     FEDERATION_CHECKS,
     ROUND_CHECKS,
     Account,
+    Complaint,
     Money,
     Outcome,
     Refutation,
@@ -98,6 +99,7 @@ class _Audit:
         self._only_round = only_round
         self._watch = watch
         self._right: dict[Refutation, bool] = {}
+        self._complaints: list[Complaint] = []
 
     def run(self, code_check: CodeCheck | None) -> Report:
         self._watch(0, 1, "reading the chain")
@@ -165,6 +167,7 @@ class _Audit:
         else:
             check_closing(subject, check_uploads(subject))
         self._right |= subject.right
+        self._complaints += subject.complaints
         self._shelf.clear(keep=attempt.result.model_cid if attempt.result else attempt.base_cid)
         locked, result = attempt.aggregate, attempt.result
         return Account(
@@ -224,6 +227,7 @@ class _Audit:
             rounds=closed,
             unfinished=unfinished,
             refutations=tuple(replace(fallen, right=self._right.get(fallen)) for fallen in docket.refutations),
+            complaints=tuple(self._complaints),
             votings=tuple(docket.votings),
             demands=tuple(docket.demands.values()),
             money=money,

@@ -11,6 +11,7 @@ from .report import CHECKS, FEDERATION_CHECKS, ROUND_CHECKS, Report, Seconds, St
 from .words import (
     OUTCOMES,
     bytes_in_words,
+    complaint_in_words,
     gwei_in_words,
     members_in_words,
     motion_in_words,
@@ -65,6 +66,7 @@ def render_html(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict_in_words(report),
+        complained=[complaint_in_words(report, complaint) for complaint in report.complaints],
         refuted=[refutation_in_words(report, refutation) for refutation in report.refutations],
         privacy=privacy_in_words(report.privacy) if report.privacy else "",
         votings=[(motion_in_words(voting), voting) for voting in report.votings],

@@ -36,7 +36,7 @@ CHECKS: Mapping[int, tuple[str, str]] = {
     2: ("members", "founders, enrolment, votes, keys, who counts, and weights within the cap"),
     3: ("commitments", "each commitment rebuilt from the fetched upload, each by a member, once"),
     4: ("objects", "every object there, of the right size, its numbers in range"),
-    5: ("receipts", "receipts that name only committed updates, and none that is not whole"),
+    5: ("receipts", "receipts that name only committed updates, none that is not whole; complaints, by their evidence"),
     6: ("order", "phases, deadlines, rotation, the participant set, and sets given up by vote"),
     7: ("aggregate", "the sum of the ciphertexts, recomputed"),
     8: ("openings", "each opening's digest; wrong ones named; the key sum within its bound"),
@@ -161,6 +161,19 @@ class Refutation:
 
 
 @dataclass(frozen=True, slots=True)
+class Complaint:
+    """That a member complained about a dealer's record, and what its evidence comes to: "false" is its author's fault,
+    "unchecked" nobody's. `why`: the check that the dealer's record fails."""
+
+    round: int
+    attempt: int
+    author: Index
+    dealer: Index
+    outcome: Literal["proven", "false", "unchecked"]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Voting:
     """What members voted on: `subject` is an account, or a model's digest in hex; empty for a set. `round` is 0 where
     the motion is about a member."""
@@ -255,6 +268,7 @@ class Report:
     rounds: tuple[Account, ...]
     unfinished: tuple[Account, ...]
     refutations: tuple[Refutation, ...]
+    complaints: tuple[Complaint, ...]
     votings: tuple[Voting, ...]
     demands: tuple[Demanded, ...]
     money: Money
@@ -294,6 +308,7 @@ class Report:
             "rounds": [_account_json(a) for a in self.rounds],
             "unfinished": [_account_json(a) for a in self.unfinished],
             "refutations": [asdict(r) for r in self.refutations],
+            "complaints": [asdict(c) for c in self.complaints],
             "votings": [asdict(v) for v in self.votings],
             "demands": [asdict(d) for d in self.demands],
             "money": asdict(self.money),

@@ -12,7 +12,7 @@ from ..protocol.ids import Address, Cid, Index, is_subset
 from ..protocol.state import Attempt, FederationState
 from .docket import name_of
 from .ledger import Ledger, Scope
-from .report import Outcome, Refutation
+from .report import Complaint, Outcome, Refutation
 from .shelf import Shelf
 
 
@@ -37,6 +37,9 @@ class Subject:
 
     right: dict[Refutation, bool] = field(default_factory=dict)
     """Of what fell, whether it was what the auditor computed itself."""
+
+    complaints: list[Complaint] = field(default_factory=list)
+    """What became of the complaints of this attempt."""
 
     _seen: set[Cid] = field(default_factory=set)
 

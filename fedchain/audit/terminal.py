@@ -11,6 +11,7 @@ from rich.text import Text
 from .report import CHECKS, ROUND_CHECKS, Account, Check, Report, Status
 from .words import (
     bytes_in_words,
+    complaint_in_words,
     demands_in_words,
     members_in_words,
     members_told,
@@ -110,9 +111,10 @@ def _print_remarks(console: Console, report: Report) -> None:
 
 
 def _decisions(report: Report) -> list[str]:
-    """Who came and went, what was voted on, what was demanded."""
+    """Who came and went, who complained, what was voted on, what was demanded."""
+    complaints = [complaint_in_words(report, complaint) for complaint in report.complaints]
     votings = [voting_in_words(voting) for voting in report.votings]
-    return [*members_told(report), *votings, *demands_in_words(report)]
+    return [*members_told(report), *complaints, *votings, *demands_in_words(report)]
 
 
 def _print_lines(console: Console, mark: str, style: str, lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Checks 3, 4 and 5 on fetched objects: every upload's sizes, ranges and commitment, and its vouchers (P1, P2)."""
+"""Checks 3, 4 and 5 on fetched objects: uploads' sizes, ranges and commitments, who vouched, who complained (P1, P2)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..errors import Fault
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
 from ..protocol.ids import Cid, Index, Root
+from .complaints import check_complaints
 from .subject import Subject
 
 
@@ -46,7 +47,7 @@ class _Part:
 
 
 def check_uploads(subject: Subject) -> dict[Index, Upload]:
-    """Every committed upload, fetched and checked; then the receipts that vouched for them."""
+    """Every committed upload, fetched and checked; then the receipts that vouched for them, and the complaints."""
     d, n, threshold = subject.state.terms.model_size, len(subject.attempt.order), subject.attempt.threshold
     commits = subject.attempt.commits.values()
     subject.shelf.fetch(
@@ -58,6 +59,7 @@ def check_uploads(subject: Subject) -> dict[Index, Upload]:
         for index, upload in uploads.items():
             if upload.broken and receipt.whole >> index & 1:
                 subject.fault(5, author, "only whole updates in a receipt", f"that of {subject.name(index)}, not whole")
+    check_complaints(subject)
     return uploads
 
 

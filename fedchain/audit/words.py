@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ..protocol.privacy import PrivacyAccount
-from .report import Refutation, Report, Voting
+from .report import Complaint, Refutation, Report, Voting
 
 
 def verdict_in_words(report: Report) -> str:
@@ -37,6 +37,19 @@ def refutation_in_words(report: Report, refutation: Refutation) -> str:
     if refutation.right:
         words += "; it was right, as the audit computes it"
     return words
+
+
+def complaint_in_words(report: Report, complaint: Complaint) -> str:
+    """Who complained about whom, and what the evidence comes to."""
+    accused, author = report.address_of(complaint.dealer), report.address_of(complaint.author)
+    said = f"round {complaint.round}: {author} complained about the dealing of {accused}"
+    match complaint.outcome:
+        case "proven":
+            return f"{said}: proven ({complaint.why})"
+        case "false":
+            return f"{said}: its evidence proves nothing"
+        case "unchecked":
+            return f"{said}: its evidence is not to be had, which says nothing about either"
 
 
 def privacy_in_words(account: PrivacyAccount) -> str:

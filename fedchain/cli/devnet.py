@@ -155,7 +155,7 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=as_json)
     with tempfile.TemporaryDirectory(prefix="fedchain-scenario-") as folder:
-        played = ScenarioRun(found, file, keep or Path(folder) / "run", console, launcher=launcher).run()
+        played = ScenarioRun(found, file.parent, keep or Path(folder) / "run", console, launcher=launcher).run()
     print_outcome(played, console)
     if keep is None and not played.ok:
         console.print("to look at the logs: run it again with --keep DIR")

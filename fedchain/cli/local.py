@@ -237,7 +237,7 @@ def _wipe(workdir: Path) -> None:
     """An empty folder. Raises UsageError rather than wipe one that was not made here."""
     if workdir.exists() and any(workdir.iterdir()):
         if not (workdir / _MARK).exists():
-            raise UsageError(f"{workdir} is not empty and no demonstration made it; choose another --workdir")
+            raise UsageError(f"{workdir} is not empty and nothing of ours made it; choose another folder")
         shutil.rmtree(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / _MARK).touch()

@@ -77,17 +77,17 @@ class ScenarioRun:
     def __init__(
         self,
         scenario: Scenario,
-        source: Path,
+        beside: Path,
         workdir: Path,
         console: Console,
         *,
         launcher: Path | None = None,
         each_look: EachLook = lambda state, local, devnet: None,
     ) -> None:
-        """`source`: the scenario's file, beside which its federation is. Raises UsageError on what cannot be played."""
+        """`beside`: the folder from which the scenario sees its federation. Raises UsageError on what cannot be."""
         check_points(scenario)
         self._scenario = scenario
-        self._source = source
+        self._beside = beside
         self._workdir = workdir.absolute()
         self._console = console
         self._launcher = launcher
@@ -99,7 +99,7 @@ class ScenarioRun:
         """From nothing to the judgement; every process ends with it. Raises UsageError, ProcessFailed."""
         scenario = self._scenario
         self._console.print(f"[bold]{scenario.name}[/bold]  {scenario.shows}", soft_wrap=True)
-        federation = self._source.parent / scenario.federation
+        federation = self._beside / scenario.federation
         local = LocalFederation.found(self._workdir, federation, scenario.members, scenario.settings())
         devnet = Devnet(self._workdir / "devnet", peers=scenario.members, fresh=True)
         with ExitStack() as ground:

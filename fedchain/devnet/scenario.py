@@ -114,12 +114,12 @@ class StoreDown(_Timed):
 
 
 class Lie(Section):
-    """Peers run as the liar of this name, in this round (`tests/misbehave.py` has them; the package has none)."""
+    """Peers run as the liar of this name, in this round (0: in all). The liars are in tests/misbehave.py."""
 
     kind: Literal["lie"]
     peers: Members
     name: str = Field(pattern=r"^[a-z0-9-]+$")
-    round: int = Field(ge=1)
+    round: int = Field(ge=0)
 
 
 TimedFault = Kill | Pause | Cut | Reorg | ChainDown | StoreDown

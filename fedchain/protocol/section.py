@@ -13,8 +13,12 @@ class Section(BaseModel):
 
 
 def first_slip(error: ValidationError) -> str:
-    """The first thing that is wrong, as one line: the entry's name, a colon, and what is wrong with it."""
-    first = error.errors()[0]
+    """The first thing that is wrong, as one line: the entry's name, a colon, and what is wrong with it.
+
+    A misspelt entry goes first: it is often why another is missing.
+    """
+    slips = error.errors()
+    first = next((slip for slip in slips if slip["type"] == "extra_forbidden"), slips[0])
     where = ".".join(str(part) for part in first["loc"]) or "the file"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
