@@ -17,7 +17,7 @@ from .subject import Subject
 
 def check_complaints(subject: Subject) -> None:
     """Every complaint of the attempt, by its evidence."""
-    for complaint in subject.attempt.complaints:
+    for complaint in subject.attempt.complaints.values():
         _check(subject, complaint)
 
 
