@@ -12,6 +12,8 @@ import {Record} from "./Record.sol";
 abstract contract Phases is Record, IFederation {
     /// @dev Beyond any model, and what 32 bits can count polynomials of. Twin: MAX_PARAMETERS.
     uint256 private constant MAX_MODEL_SIZE = 2 ** 40;
+    /// @dev Of less than a wei's deposit a demand would be free (Demands.sol).
+    uint256 private constant MIN_BOND = 32;
 
     /// @dev What every derivation starts from, read once: each field is of one word of storage, or follows from it.
     struct Current {
@@ -55,6 +57,7 @@ abstract contract Phases is Record, IFederation {
         // Without one, nobody could ever refute the last result.
         _checkTerm(terms_.challengeWindow != 0, "challengeWindow");
         _checkTerm(terms_.closeWindow != 0, "closeWindow");
+        _checkTerm(terms_.bond >= MIN_BOND, "bond");
 
         _charterDigest = terms_.charterDigest;
         _charterCid = terms_.charterCid;
@@ -177,8 +180,9 @@ abstract contract Phases is Record, IFederation {
     function _finishedAt(Current memory current, Attempt memory newest) private view returns (uint256) {
         uint256 began = current.began;
         if (current.round > _rounds) return began;
-        if (_sizeOf(newest.stopVotes) >= current.threshold) return _lastVoteAt;
-        if (_areTooFew(current, newest.locked)) return began > _lastSlashAt ? began : _lastSlashAt;
+        // After a rollback both may be older than the round's new beginning.
+        if (_sizeOf(newest.stopVotes) >= current.threshold) return _later(began, _lastVoteAt);
+        if (_areTooFew(current, newest.locked)) return _later(began, _lastSlashAt);
         return began + _closeWindow;
     }
 
@@ -270,8 +274,7 @@ abstract contract Phases is Record, IFederation {
     /// @dev `plain`, the end of a challenge window, or a little later if a demand came late: bounded, however many come.
     function _extended(uint256 plain) internal view returns (uint256) {
         uint256 most = plain + 2 * _answerWindow();
-        uint256 wanted = _demandsUntil < most ? _demandsUntil : most;
-        return wanted > plain ? wanted : plain;
+        return _later(plain, _demandsUntil < most ? _demandsUntil : most);
     }
 
     function _minimum(uint256 threshold_) private pure returns (uint256) {
@@ -292,7 +295,11 @@ abstract contract Phases is Record, IFederation {
     {
         if (spoke == everyone) return lastAt;
         if (block.timestamp < deadline || _sizeOf(spoke) < enough) return 0;
-        return deadline > lastAt ? deadline : lastAt;
+        return _later(deadline, lastAt);
+    }
+
+    function _later(uint256 a, uint256 b) private pure returns (uint256) {
+        return a > b ? a : b;
     }
 
     /// @dev Makes `attempt` a fresh one, `later` numbers on. A window is a second at least: 32 bits last 136 years.

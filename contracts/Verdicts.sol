@@ -33,9 +33,18 @@ abstract contract Verdicts is Record, ICouncil {
         emit AggregateRefuted(round, _lockedAttempt(round), group, author);
     }
 
+    /// @dev The locked set of a round may have been opened: a later one on the same model must be far from it (P3.8). Each closer falls
+    /// once, so that these are few.
+    function _giveUp(uint32 round) internal returns (uint64 participants) {
+        participants = _groups[round][0].participants;
+        _abandoned[_modelBefore(round)].push(participants);
+    }
+
     /// @dev The results from `round` on fall, and it is in Closing again; later rounds are forgotten. What they held is cleared when they
     /// begin again: no loop over rounds, so that no run is too long to be rolled back. The author of this one.
     function _refuteResult(uint32 round, uint16 group) internal returns (uint8 author) {
+        // If the same result is posted again, the next round begins again on the same model.
+        if (_groups[round + 1][0].participants != 0) _giveUp(round + 1);
         // Members may have prepared statements for the live attempt: it is not begun again on another model.
         _attempts[_round].attempt = _self().roundAt(_round).attempt;
         _round = round;

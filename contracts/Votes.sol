@@ -10,7 +10,7 @@ import {Verdicts} from "./Verdicts.sol";
 /// who is heard by then counts, against the t of that time. Every vote: 1. by a member that is heard; 2. while the run goes on (of
 /// Refuse: while bonds are held); 3. there is something to vote on; 4. once; 5. with the t-th, what it asks for is done.
 abstract contract Votes is Verdicts {
-    /// @dev Each set that is locked later on the same model is compared with them all.
+    /// @dev Each set that is locked later on the same model is compared with them all. Rollbacks may add a few (Verdicts.sol).
     uint256 private constant MAX_ABANDONED = 8;
 
     /// @inheritdoc ICouncil
@@ -56,13 +56,10 @@ abstract contract Votes is Verdicts {
         if (phase != Phase.Opening && phase != Phase.Closing) revert FederationWrongPhase(phase);
         uint32 locked = _lockedAttempt(round);
         if (attempt != locked) revert FederationWrongAttempt(locked);
-        uint64[] storage sets = _abandoned[_modelBefore(round)];
-        if (sets.length == MAX_ABANDONED) revert FederationBadSubject();
+        if (_abandoned[_modelBefore(round)].length >= MAX_ABANDONED) revert FederationBadSubject();
         if (!_isCarried(voter, Motion.Abandon, round, attempt, 0)) return;
 
-        uint64 participants = _groups[round][0].participants;
-        sets.push(participants);
-        emit SetAbandoned(round, attempt, 0, participants);
+        emit SetAbandoned(round, attempt, 0, _giveUp(round));
         _begin(round);
     }
 
@@ -101,7 +98,8 @@ abstract contract Votes is Verdicts {
         emit MotionVoted(motion, voter, round, attempt, subject);
     }
 
-    function _ballot(Motion motion, uint32 round, uint32 attempt, bytes32 subject) private pure returns (bytes32) {
-        return keccak256(abi.encode(motion, round, attempt, subject));
+    /// @dev Who joins and who must go is for those to decide who stand together: with other members it is another ballot.
+    function _ballot(Motion motion, uint32 round, uint32 attempt, bytes32 subject) private view returns (bytes32) {
+        return keccak256(abi.encode(motion, round, attempt, subject, motion < Motion.Abandon ? _standing : 0));
     }
 }

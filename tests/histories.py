@@ -476,8 +476,11 @@ class History:
         for name, demand in list(self.state.demands.items())[-1:]:
             expected["deadlineOf", name] = demand.deadline if demand.open else 0
         for ballot, votes in list(self.state.ballots.items())[-1:]:
-            question = ("votesOf", ballot.motion, ballot.round, ballot.attempt, ballot.subject)
-            expected[question] = votes & self.state.heard
+            what = ballot.motion, ballot.round, ballot.attempt, ballot.subject
+            lapsed = ballot != self.state.ballot(*what)  # since then somebody came, or went
+            self.tally["lapsed ballot"] += lapsed
+            if not lapsed:
+                expected[("votesOf", *what)] = votes & self.state.heard
         return expected
 
     def rounds_at(self, live: Attempt | None, at: int) -> dict[Any, Any]:

@@ -135,7 +135,7 @@ def _check_cast(state: FederationState, event: MotionVoted) -> Ballot:
         raise Refused("FederationSlashed" if state.slashed >> event.index & 1 else "FederationNotMember")
     vote = _vote_of(event)
     check_vote(state, event.index, vote, event.at)
-    ballot = Ballot(event.motion, event.round, event.attempt, event.subject)
+    ballot = state.ballot(event.motion, event.round, event.attempt, event.subject)
     if ballot != ballot_of(state, vote):
         raise Refused("FederationBadSubject")
     return ballot

@@ -104,6 +104,8 @@ def motions_of(state: FederationState) -> list[str]:
     """The motions under way, each with its votes: of members that are heard, and of how many it takes."""
     lines = []
     for ballot in state.ballots:
+        if ballot != state.ballot(ballot.motion, ballot.round, ballot.attempt, ballot.subject):
+            continue  # other members stand now
         votes = votes_for(state, ballot)
         # What a ballot of a round that is over was about has settled itself.
         if votes and _is_open(state, ballot):

@@ -213,7 +213,7 @@ class Windows(_Section):
 class Stake(_Section):
     """What a member puts at stake, in gwei of the chain's coin."""
 
-    bond_gwei: int = Field(default=10_000_000, ge=0, lt=2**63)
+    bond_gwei: int = Field(default=10_000_000, ge=1, lt=2**63)
 
 
 class Storage(_Section):

@@ -67,7 +67,7 @@ def finished_at(state: FederationState, now: int) -> int | None:
     if state.round > state.terms.rounds:
         return began
     if size_of(state.stop_votes) >= state.threshold:
-        return state.last_vote_at
+        return max(began, state.last_vote_at)  # after a rollback the round has begun later
     if are_too_few(state):
         return max(began, state.last_slash_at)
     overdue = began + state.terms.close_window_s

@@ -109,12 +109,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """What one vote is about; `subject` (32 bytes) as in the event."""
+    """What one vote is about; `subject` (32 bytes) as in the event. `standing` decide who joins and who must go."""
 
     motion: Motion
     round: int
     attempt: int
     subject: bytes
+    standing: Bitmap = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,13 @@ class FederationState:
     def round(self) -> int:
         """The round now under way, from 1; rounds + 1 once all are closed."""
         return len(self.closed) + 1
+
+    def ballot(self, motion: Motion, round: int, attempt: int, subject: bytes) -> Ballot:
+        """The ballot that a vote counts in now. Twin: _ballot().
+
+        Who joins and who must go is for those to decide who stand together: with other members it is another ballot.
+        """
+        return Ballot(motion, round, attempt, subject, self.standing if motion < Motion.ABANDON else EMPTY)
 
     def index_of(self, address: str) -> Index | None:
         """The account's index, or None for a stranger."""

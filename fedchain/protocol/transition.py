@@ -40,7 +40,7 @@ from .events import (
 )
 from .ids import Address, Bitmap, Cid, Digest, Index, members_of
 from .phase import live_attempt, start_of_run
-from .state import EMPTY, Attempt, Ballot, Demand, FederationState, with_entry
+from .state import EMPTY, Attempt, Demand, FederationState, with_entry
 from .votes import is_carried
 
 MOST_STRIKES = 15
@@ -244,7 +244,7 @@ def _begun(state: FederationState, round: int, number: int, at: int, base: tuple
 
 def _voted(state: FederationState, event: MotionVoted) -> FederationState:
     """The state after a vote; a ballot that is carried is used up, whatever it brings about."""
-    ballot = Ballot(event.motion, event.round, event.attempt, event.subject)
+    ballot = state.ballot(event.motion, event.round, event.attempt, event.subject)
     votes = _with(state.ballots.get(ballot, EMPTY), event.index)
     kept = {**state.ballots, ballot: votes}
     if is_carried(state, votes):
@@ -258,11 +258,16 @@ def _abandoned(state: FederationState, event: SetAbandoned) -> FederationState:
     assert attempt.aggregate is not None
     if event.round in state.closed or event.participants != attempt.aggregate.participants:
         raise ValueError(f"the log gives up a set of round {event.round}, which is closed, or has another")
-    model = attempt.base_digest
-    sets = (*state.abandoned.get(model, ()), event.participants)
-    state = replace(state, abandoned=MappingProxyType({**state.abandoned, model: sets}))
-    state = replace(state, voided=(*state.voided, attempt))
-    return _begun(state, attempt.round, attempt.attempt + 1, event.at, (model, attempt.base_cid))
+    state = replace(_given_up(state, attempt), voided=(*state.voided, attempt))
+    base = attempt.base_digest, attempt.base_cid
+    return _begun(state, attempt.round, attempt.attempt + 1, event.at, base)
+
+
+def _given_up(state: FederationState, attempt: Attempt) -> FederationState:
+    """The state in which a locked set is one that may have been opened: later ones must be far from it (P3.8)."""
+    assert attempt.aggregate is not None
+    sets = (*state.abandoned.get(attempt.base_digest, ()), attempt.aggregate.participants)
+    return replace(state, abandoned=MappingProxyType({**state.abandoned, attempt.base_digest: sets}))
 
 
 def _demanded(state: FederationState, event: PageDemanded | PageShown | DemandClosed) -> FederationState:
@@ -336,6 +341,10 @@ def _reopened(state: FederationState, event: ResultRefuted) -> FederationState:
     resumes = {**state.resumes, **{later.round: later.attempt + 1 for later in gone}, live.round: live.attempt + 1}
     if state.current is not None and state.current.commits:
         gone.append(state.current)
+    for later in gone:
+        # If the same result is posted again, the next round begins again on the same model.
+        if later.round == event.round + 1 and later.aggregate is not None:
+            state = _given_up(state, later)
     return replace(
         state,
         closed=MappingProxyType({round: kept for round, kept in state.closed.items() if round < event.round}),

@@ -16,7 +16,7 @@ from .phase import Phase, phase_of
 from .state import EMPTY, Ballot, FederationState
 
 MAX_ABANDONED = 8
-"""Sets that may be given up on one model: each that is locked later is compared with them all."""
+"""Sets that may be given up by vote on one model: each that is locked later is compared with them all."""
 
 NO_ACCOUNT = "0x" + "00" * 20
 
@@ -25,14 +25,14 @@ def ballot_of(state: FederationState, vote: Vote) -> Ballot:
     """What a vote is about, as its event names it."""
     match vote:
         case VoteToAdmit():
-            return Ballot(Motion.ADMIT, 0, 0, bytes.fromhex(vote.account[2:]).rjust(32, b"\0"))
+            return state.ballot(Motion.ADMIT, 0, 0, bytes.fromhex(vote.account[2:]).rjust(32, b"\0"))
         case VoteToRemove():
-            return Ballot(Motion.REMOVE, 0, 0, vote.index.to_bytes(32, "big"))
+            return state.ballot(Motion.REMOVE, 0, 0, vote.index.to_bytes(32, "big"))
         case VoteToAbandon():
-            return Ballot(Motion.ABANDON, vote.round, vote.attempt, bytes(32))
+            return state.ballot(Motion.ABANDON, vote.round, vote.attempt, bytes(32))
         case VoteToRefuse():
             closed = state.closed.get(vote.round)
-            return Ballot(Motion.REFUSE, vote.round, closed.attempt if closed else 0, vote.model_digest)
+            return state.ballot(Motion.REFUSE, vote.round, closed.attempt if closed else 0, vote.model_digest)
         case _:
             assert_never(vote)
 
@@ -104,7 +104,7 @@ def _check_may_be_abandoned(state: FederationState, vote: VoteToAbandon, now: in
     assert state.current is not None
     if vote.attempt != state.current.attempt:
         raise Refused("FederationWrongAttempt", str(state.current.attempt))
-    if len(state.abandoned.get(state.current.base_digest, ())) == MAX_ABANDONED:
+    if len(state.abandoned.get(state.current.base_digest, ())) >= MAX_ABANDONED:
         raise Refused("FederationBadSubject")
 
 

@@ -15,6 +15,7 @@ from fedchain.protocol.events import (
     Event,
     FederationFounded,
     MemberEnrolled,
+    MemberLeaving,
     MemberSlashed,
     OpeningPublished,
     ReceiptPosted,
@@ -27,6 +28,7 @@ from fedchain.protocol.events import (
 )
 from fedchain.protocol.evidence import running_digest
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, Root, members_of
+from fedchain.protocol.participants import too_close
 from fedchain.protocol.phase import Phase, aggregator_of, challenges_end_at, is_finished, live_attempt, phase_of
 from fedchain.protocol.state import Attempt, FederationState
 from fedchain.protocol.transition import apply, fold
@@ -186,6 +188,23 @@ class TestARefutedResult:
         assert live(whole_round(again, 70), 70).attempt == 1, "round 4 too"
         forgotten = attempt_of(again, 3, 0)
         assert forgotten is not None and forgotten.base_digest == b"w" * 32
+
+    def test_the_set_of_the_next_round_may_have_been_opened_and_no_set_beside_it_is_locked_on_its_model(self) -> None:
+        state = lock(whole_round(federation(), 20, b"m", by=1), 30)
+        state = play(state, ResultRefuted(1, 0, 0, Index(1), 40), slash(1, 1, 6, 40))
+        assert state.abandoned == {b"m" * 32: (0b111111,)}
+        again = close(state, 50, b"m", by=2)
+        attempt = live(again, 50)
+        assert (attempt.round, attempt.base_digest) == (2, b"m" * 32)
+        assert too_close(again, attempt, 0b111101) == 0b111111
+        assert too_close(again, attempt, 0b111111) is None
+        removed = play(again, MemberLeaving(Index(1), True, 55))
+        assert too_close(removed, attempt, 0b111101) is None, "members gave its update away"
+
+    def test_a_next_round_that_was_never_locked_hides_nothing(self) -> None:
+        state = whole_round(federation(), 20, b"m", by=1)
+        state = play(state, UpdateCommitted(2, 0, Index(0), ZERO, CID, CID, 30))
+        assert play(state, ResultRefuted(1, 0, 0, Index(1), 40)).abandoned == {}
 
     def test_an_attempt_that_only_time_began_is_not_begun_again(self) -> None:
         state = whole_round(federation(), 20, b"w", by=1)

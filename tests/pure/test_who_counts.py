@@ -273,8 +273,27 @@ def test_the_contract_says_nothing_of_who_is_no_member(event: Event) -> None:
 
 
 class TestVotes:
+    def test_older_votes_to_stop_end_the_run_when_its_round_begins_again_and_not_before(self) -> None:
+        """Three of six were too few; after a rollback five stand, and they are enough."""
+        state = whole_round(joined(federation(), 15), 20)
+        state = play(state, *(StopVoted(2, Index(i), 25) for i in range(3)), MemberLeaving(Index(5), False, 26))
+        assert finished_at(state, 26) is None
+        state = play(whole_round(state, 30, b"n"), ResultRefuted(2, 0, 0, Index(0), 500))
+        assert finished_at(state, 500) == 500
+        assert challenges_end_at(state, 500) == 500 + CHALLENGE
+
+    def test_a_ballot_on_members_is_that_of_who_stand_and_another_when_somebody_comes(self) -> None:
+        voted = [MotionVoted(Motion.ADMIT, Index(i), 0, 0, SUBJECT, 16) for i in range(3)]
+        state = play(joined(federation(), 15, OTHER), *voted[:2])
+        asked = state.ballot(Motion.ADMIT, 0, 0, SUBJECT)
+        assert votes_for(state, asked) == 0b11
+        state = play(whole_round(state, 20), voted[2])
+        assert state.ballot(Motion.ADMIT, 0, 0, SUBJECT) != asked
+        assert votes_for(state, state.ballot(Motion.ADMIT, 0, 0, SUBJECT)) == 0b100
+        check_vote(state, Index(0), VoteToAdmit(NEWCOMER), 20)
+
     def test_the_t_th_carries_a_motion_and_uses_its_ballot_up(self) -> None:
-        ballot = Ballot(Motion.ADMIT, 0, 0, SUBJECT)
+        ballot = Ballot(Motion.ADMIT, 0, 0, SUBJECT, Bitmap(0b11111))
         state = play(federation(), *(MotionVoted(Motion.ADMIT, Index(i), 0, 0, SUBJECT, 15) for i in (0, 3)))
         assert votes_for(state, ballot) == 0b01001
         state = play(
@@ -286,7 +305,7 @@ class TestVotes:
         state = play(federation(), *(MotionVoted(Motion.ADMIT, Index(i), 0, 0, SUBJECT, 15) for i in (0, 3)))
         state = play(state, MemberSlashed(Index(0), OTHER, 1, 4, 320, 320, 16))
         state = play(state, MotionVoted(Motion.ADMIT, Index(1), 0, 0, SUBJECT, 17))
-        assert votes_for(state, Ballot(Motion.ADMIT, 0, 0, SUBJECT)) == 0b01010
+        assert votes_for(state, Ballot(Motion.ADMIT, 0, 0, SUBJECT, Bitmap(0b11111))) == 0b01010
 
     @pytest.mark.parametrize(
         ("vote", "reason"),

@@ -103,7 +103,10 @@ def a_term_is_missing(found: Found, refuses: Refuses) -> None:
     found(5, modelSize=2**40)
     with refuses("FederationBadTerms", b"rounds".ljust(32, b"\0")):
         found(5, rounds=2**32 - 1)
-    found(5, **dict.fromkeys(windows, 1), bond=0)
+    for bond in (0, 31):  # a demand would be free
+        with refuses("FederationBadTerms", b"bond".ljust(32, b"\0")):
+            found(5, bond=bond)
+    found(5, **dict.fromkeys(windows, 1), bond=32)
 
 
 @provokes("FederationNotMember")

@@ -85,7 +85,13 @@ def test_the_contract_and_python_tell_the_same_story(play_history: Callable[...,
     phases = {phase.name for phase in Phase} - {"CLOSED", "PENDING"}
     events = {e["name"] for e in load_artifact().abi if e["type"] == "event"} - {"FederationFounded"}
     moments = {"first turn", "failover", "void attempt", "forgotten attempt", "left before the run", "batch"}
-    moments |= {"paid for strikes", "a bond back while the run goes on", "silent", "closed without blame"}
+    moments |= {
+        "lapsed ballot",
+        "paid for strikes",
+        "a bond back while the run goes on",
+        "silent",
+        "closed without blame",
+    }
     moments |= {f"VoteTo{motion} carried" for motion in ("Admit", "Remove", "Abandon", "Refuse")}
     endings = {"finished by rounds", "finished by votes", "finished by slashing", "finished by time"}
     refusals = {

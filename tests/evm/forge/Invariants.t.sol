@@ -56,7 +56,7 @@ contract FiveTest is Invariants {
             strangers: 4,
             threshold: 3,
             modelSize: 1024,
-            bond: 31,
+            bond: 33,
             challengeWindow: 100,
             liars: 68
         });

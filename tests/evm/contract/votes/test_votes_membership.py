@@ -402,15 +402,29 @@ def test_a_vote_counts_while_its_voter_is_heard(found: Found, sign: Any) -> None
     assert [name for name, _ in admit(federation, newcomer, (3,))] == ["MotionVoted", "MemberAdmitted"]
 
 
-def test_a_ballot_is_counted_against_the_t_of_its_last_vote(found: Found) -> None:
-    """With a sixth member three are no majority any more."""
+def test_who_joins_and_who_must_go_is_for_those_to_decide_who_stand_together(found: Found) -> None:
+    """Votes of a time when others stood are none of today: with a sixth member all begin anew."""
     federation = found(5, threshold=3).all_enrol()
     first, second = account_of(federation, 7), account_of(federation, 8)
     join(federation, first)
     admit(federation, second, (0, 1))
+    remove(federation, 4, (0, 1))
     federation.finish_round(1, members=range(5))
-    assert [name for name, _ in admit(federation, second, (2,))] == ["MotionVoted"]
+    for motion, subject in ((ADMIT, subject_of(second)), (REMOVE, (4).to_bytes(32, "big"))):
+        assert federation.call("votesOf", motion, 0, 0, subject) == 0
+    for voter in (2, 0, 1):  # who has voted before may vote again
+        assert [name for name, _ in admit(federation, second, (voter,))] == ["MotionVoted"]
+        assert [name for name, _ in remove(federation, 4, (voter,))] == ["MotionVoted"]
     assert [name for name, _ in admit(federation, second, (5,))] == ["MotionVoted", "MemberAdmitted"]
+    assert [name for name, _ in remove(federation, 4, (5,))] == ["MotionVoted", "MemberLeaving"]
+
+
+def test_a_ballot_outlives_a_round_in_which_nobody_comes_or_goes(found: Found) -> None:
+    federation = found(5, threshold=3).all_enrol()
+    newcomer = account_of(federation, 7)
+    admit(federation, newcomer, (0, 1))
+    federation.finish_round(1)
+    assert [name for name, _ in admit(federation, newcomer, (2,))] == ["MotionVoted", "MemberAdmitted"]
 
 
 def test_motions_are_kept_apart(found: Found) -> None:
@@ -439,11 +453,11 @@ def test_64_members_are_the_most_there_ever_can_be(
     federation.finish_round(1, members=range(63))
     assert federation.call("standing") == 2**64 - 1 - 0b100000
     assert (federation.call("threshold"), federation.call("memberCount")) == (32, 64)
-    admit(federation, account_of(federation, 64), (32,))
-    with refuses("FederationBadMemberCount", 65):  # who has gone keeps its seat
-        federation.send(33, "voteToAdmit", account_of(federation, 64))
-    federation.send(5, "withdrawBond", at=federation.chain.now + 1)
     voters = tuple(i for i in range(33) if i != 5)
+    admit(federation, account_of(federation, 64), voters[:-1])
+    with refuses("FederationBadMemberCount", 65):  # who has gone keeps its seat
+        federation.send(voters[-1], "voteToAdmit", account_of(federation, 64))
+    federation.send(5, "withdrawBond", at=federation.chain.now + 1)
     assert join(federation, federation.founders[5], voters) == 5
     assert federation.call("bonded") == 2**64 - 1
 

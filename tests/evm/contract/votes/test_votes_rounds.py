@@ -348,3 +348,72 @@ def test_a_reopened_round_may_be_given_up_and_begins_again_with_another_attempt(
         federation.send(voter, "voteToRemove", 0)  # its update is in the set that was given up
     federation.finish_round(1, attempt=1, members=range(1, 5))
     assert federation.call("roundAt", 2)["attempt"] == 1
+
+
+def fallen_and_posted_again(found: Found, closer: int) -> Any:
+    """Of seven, six are in the locked set of round 2 when the right model of round 1 falls; it is posted again."""
+    federation = found(7, threshold=4, rounds=9, receiptWindow=10**6).all_enrol().lock_round()
+    for member in range(4):
+        federation.open(member)
+    federation.close(closer)
+    model = federation.call("model")
+    lock_some(federation, (0, 1, 2, 3, 4, 5), 0, 2)
+    refuse(federation, 1, tuple(i for i in range(7) if i != closer)[:4])
+    federation.close((closer + 1) % 7)
+    live = federation.call("roundAt", 2)
+    assert (federation.call("model"), live["attempt"], live["participants"]) == (model, 1, 0)
+    return federation
+
+
+def test_a_right_model_that_fell_and_stands_again_lets_the_same_set_be_opened_and_none_beside_it(
+    found: Found, refuses: Refuses
+) -> None:
+    """The forgotten round may have been opened: with one member less the difference of the sums would be its update."""
+    federation = fallen_and_posted_again(found, closer=6)
+    for member in range(5):
+        federation.commit(member, 2, 1)
+    federation.chain.mine_at(federation.call("roundAt", 2)["startedAt"] + federation.terms["trainingWindow"])
+    for member in range(6):
+        federation.receipt(member, 0b0011111, 2, 1)
+    with refuses("FederationTooClose", 0b0111111):
+        federation.aggregate(federation.call("aggregatorNow"), 0b0011111, 2, 1)
+    federation = fallen_and_posted_again(found, closer=6)
+    federation.finish_round(2, 1, members=range(6))
+    assert federation.call("currentRound") == 3
+
+
+def test_a_closer_that_fell_keeps_a_set_without_it_from_being_locked_until_members_remove_it(
+    found: Found, refuses: Refuses
+) -> None:
+    """It was in the forgotten set, and may have been honest: what its update was is for t members to give away."""
+    federation = fallen_and_posted_again(found, closer=0)
+    with refuses("FederationTooClose", 0b0111111):
+        federation.lock_round(2, 1, members=range(1, 7))
+    with refuses("FederationTooClose", 0b0111111):
+        federation.aggregate(federation.call("aggregatorNow"), 0b0111110, 2, 1)
+    for voter in range(1, 5):
+        federation.send(voter, "voteToRemove", 0)
+    federation.aggregate(federation.call("aggregatorNow"), 0b0111110, 2, 1)
+    assert federation.call("phaseOf", 2) == OPENING
+
+
+def test_a_run_that_ends_by_older_votes_when_a_round_begins_again_ends_at_that_moment(found: Found) -> None:
+    """Else its bonds were free at once: three votes were too few while six stood, and are enough of five."""
+    federation = found(5, threshold=3, rounds=9, challengeWindow=5000).all_enrol()
+    sixth = federation.chain.accounts[5]
+    for voter in range(3):
+        federation.send(voter, "voteToAdmit", sixth)
+    federation.founders.append(sixth)
+    federation.enrol(5)
+    federation.finish_round(1, members=range(5))
+    for voter in range(3):
+        federation.stop(voter, 2)
+    assert federation.call("phaseOf", 2) == TRAINING
+    federation.send(5, "resign")
+    federation.finish_round(2)
+    assert federation.call("standing") == 0b011111
+    federation.chain.mine_at(federation.chain.now + 6000)
+    refuse(federation, 2, (1, 2, 3))
+    fell = federation.chain.now
+    assert (federation.call("phaseOf", 2), federation.call("finishedAt")) == (FINISHED, fell)
+    assert federation.call("challengesEndAt") == federation.call("bondFreeAt", 1) == fell + 5000
