@@ -457,7 +457,6 @@ class Play:
             charter=self.charter,
             weight=self.total_weight(participants),
             of_weight=sum(self.weights.values()),
-            sent=self.form.places(self.context(number).rotation_seed),
         )
 
     def closer(self, number: int) -> Index:

@@ -24,6 +24,7 @@ from fedchain.crypto import make_opening
 from fedchain.crypto.parameters import SHARE_PRIME, N
 from fedchain.errors import TransactionFailed
 from fedchain.peer.aggregator import Aggregator
+from fedchain.peer.complaints import Complaints
 from fedchain.peer.journal import Dealt, Journal, PromiseRefused
 from fedchain.peer.shareholder import Shareholder
 from fedchain.peer.turns import challenge_at
@@ -68,18 +69,35 @@ class PaperJournal(Journal):
     """The journal's promises without its file: they outlive a crash of the peer, and a fork."""
 
     def __init__(self) -> None:
-        self._dealt, self._receipts, self._opened = {}, {}, {}
+        self._dealt, self._complaints, self._receipts, self._opened = {}, {}, {}, {}
         self.statements: dict[str, Any] = {}
 
     def _write(self, record: dict[str, Any]) -> None:
         self._take(record)
 
 
+class PaperComplaints(Complaints):
+    """Complaints whose evidence everybody gets: who was dealt a wrong share can show it, and nobody else."""
+
+    network: Network
+
+    def proven(self, state: FederationState, attempt: Attempt) -> Bitmap:
+        wronged = {i: self.network.uploads[c.commitment].victims for i, c in attempt.commits.items()}
+        said = attempt.complaints.values()
+        return bitmap_of([i for c in said for i in members_of(c.dealers) if c.index in wronged.get(i, ())])
+
+
 class Shelf:
     """What one peer holds of the others' updates; stands in for `Holdings`."""
 
+    complaints: PaperComplaints
+
     def __init__(self, network: Network, me: int) -> None:
         self._network, self._me = network, me
+
+    def charges(self, attempt: Attempt) -> dict[Index, bytes]:
+        held = {index: self.of(attempt, index) for index in attempt.commits}
+        return {index: b"a bad record" for index, holding in held.items() if holding and holding.share is None}
 
     def examine(self, state: FederationState, attempt: Attempt, only: Bitmap | None = None) -> None:
         """Nothing has to be fetched."""
@@ -174,6 +192,8 @@ class Peer:
             is_relayed=lambda *_, **__: False,
             duty=duty,
         )
+        self.shelf.complaints = PaperComplaints(context)
+        self.shelf.complaints.network = self.network
         shelf: Any = self.shelf
         sums: Any = self.sums
         self.roles: tuple[Any, ...] = (
@@ -289,8 +309,12 @@ class Rogue:
             case Phase.TRAINING if dice.random() < 0.7:
                 return [say.CommitUpdate(*place, self.upload(attempt), CID, CID)]
             case Phase.RECEIPTS if dice.random() < 0.8:
-                complaints = dice.choice((0, 1 << dice.choice(attempt.order), dice.getrandbits(64)))
-                return [say.PostReceipt(*place, Bitmap(attempt.committed & ~complaints))]
+                missing = dice.choice((0, 1 << dice.choice(attempt.order), dice.getrandbits(64)))
+                receipt = say.PostReceipt(*place, Bitmap(attempt.committed & ~missing))
+                # With evidence or without: a rogue that was dealt a wrong share, perhaps by a friend, can show it.
+                accused = Bitmap(attempt.committed & (missing or 1 << dice.choice(attempt.order)))
+                complains = self.wild and accused and dice.random() < 0.5
+                return [say.Complain(*place, accused, CID), receipt] if complains else [receipt]
             case Phase.AGGREGATING if aggregator_of(state, attempt, now) == self.me:
                 return self.aggregates(state, attempt)
             case Phase.OPENING | Phase.CLOSING:

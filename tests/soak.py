@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import statistics
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ import psutil
 from fedchain.cli.local import LocalFederation
 from fedchain.devnet.network import Devnet
 from fedchain.devnet.scenario import STAGES, Scenario
+from fedchain.errors import FedchainError
 from fedchain.protocol.state import FederationState
+from fedchain.store.ipfs import IpfsStore
 
 SURVIVORS = tuple(range(6))
 """Never killed and never lying: what they hold is measured from the first round to the last."""
@@ -30,7 +33,12 @@ CHANCE = 0.2
 """Of a fault in each phase of each round."""
 
 CONFIRMATIONS = 2
-LIES = ("spoiler",)
+LIES = ("spoiler", "silent-shareholder", "silent-aggregator", "withheld-blob")
+"""What delays a round and leaves no fault in what stands: each mortal does one of them, once."""
+
+COLLECT_EVERY = 10
+"""Rounds between collections of garbage on the IPFS nodes, as `ipfs daemon --enable-gc` makes by the hour."""
+
 STEPS = tuple(stage for stage in STAGES if stage != "enrolling")
 KINDS = ("kill", "kill", "pause", "cut", "cut", "reorg", "store-down", "chain-down")
 """The catalogue, the commoner ones more often."""
@@ -45,7 +53,9 @@ def soak(rounds: int, seed: int) -> Scenario:
             if chance.random() < CHANCE:
                 faults.append({"round": round, "phase": phase, **_fault(chance)})
     for liar, lie in zip(chance.sample(MORTALS, len(LIES)), LIES, strict=True):
-        faults.append({"kind": "lie", "name": lie, "peers": [liar], "round": chance.randint(1, rounds)})
+        own_turns = [round for round in range(1, rounds + 1) if (round - 1) % MEMBERS == liar]
+        moments = own_turns if lie == "silent-aggregator" and own_turns else range(1, rounds + 1)
+        faults.append({"kind": "lie", "name": lie, "peers": [liar], "round": chance.choice(moments)})
     return Scenario.model_validate(
         {
             "name": "soak",
@@ -102,7 +112,7 @@ class Samples:
 
     all: list[Sample] = field(default_factory=list)
     nodes: list[tuple[int, int, int]] = field(default_factory=list)
-    """(round, RSS of the IPFS nodes and of the chain together, bytes of the IPFS repositories)."""
+    """(round, RSS of the IPFS nodes and of the chain together, bytes of the IPFS repositories); after a collection."""
     _round: int = 0
 
     def look(self, state: FederationState, local: LocalFederation, devnet: Devnet) -> None:
@@ -122,6 +132,12 @@ class Samples:
                 continue
             kept = _bytes_in(folder / "models") + _bytes_in(folder / "results")
             self.all.append(Sample(closed, peer, rss, _bytes_in(folder) - kept, kept, files, threads))
+        if closed % COLLECT_EVERY:
+            return
+        for api in devnet.ipfs_apis:
+            # One that is down or cut off collects the next time.
+            with contextlib.suppress(FedchainError):
+                IpfsStore(api, timeout_s=30, attempts=1).collect()
         repositories = sum(_bytes_in(path) for path in devnet.workdir.glob("ipfs-*") if path.is_dir())
         self.nodes.append((closed, sum(map(_rss_below, (devnet.pids.anvil, *devnet.pids.ipfs))), repositories))
 

@@ -302,14 +302,7 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
             form=form,
             rotation=subject.context.rotation_seed,
         )
-        model = following_model(
-            base,
-            mean,
-            charter=subject.charter,
-            weight=weight,
-            of_weight=sum(weights.values()),
-            sent=form.places(subject.context.rotation_seed),
-        )
+        model = following_model(base, mean, charter=subject.charter, weight=weight, of_weight=sum(weights.values()))
         return model_digest(model)
     except Fault as fault:
         # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.

@@ -1,4 +1,4 @@
-"""Checks 3, 4 and 5 on fetched objects: uploads' sizes, ranges and commitments, who vouched, who complained (P1, P2)."""
+"""Checks 3, 4 and 5 on fetched objects: uploads' sizes, ranges and commitments; who vouched and complained (P1, P2)."""
 
 from __future__ import annotations
 

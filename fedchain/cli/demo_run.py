@@ -24,7 +24,7 @@ from .demo_view import DemoView
 from .local import LocalFederation, PeerProcess
 
 CRASH_POINTS = {"trainer": "after-training", "shareholder": "before-opening", "aggregator": "before-aggregate"}
-DEMO_WINDOWS = {"enrol_s": 60, "training_s": 30, "receipt_s": 10, "aggregate_s": 5, "challenge_s": 60}
+DEMO_WINDOWS = {"enrol_s": 180, "training_s": 120, "receipt_s": 10, "aggregate_s": 5, "challenge_s": 60}
 WATCH_S = 0.2
 PEER_POLL_S = 0.15
 MOST_RESTARTS = 3

@@ -18,6 +18,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from ..protocol.parts import parts_of
 from .noise import Random, os_random
 
 PRECISION = 128
@@ -39,6 +40,13 @@ class Table:
 def sample_skellam(count: int, variance: int, reach: int, random: Random = os_random) -> NDArray[np.int64]:
     """`count` draws of Skellam noise of this variance, (count,) int64, given that |x| <= `reach`."""
     table = table_of(variance, reach)
+    draws = np.empty(count, dtype=np.int64)
+    for some in parts_of(count):
+        draws[some] = _drawn(some.stop - some.start, table, random)
+    return draws
+
+
+def _drawn(count: int, table: Table, random: Random) -> NDArray[np.int64]:
     words = np.frombuffer(random(8 * count), dtype="<u8").astype(np.uint64)
     places = np.searchsorted(table.upper, words, side="right")
     # A draw is settled by its first 64 bits, unless they are exactly a limit's: then by 64 more.

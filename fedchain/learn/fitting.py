@@ -50,6 +50,9 @@ class Fitted:
 Drift = Sequence[tuple[nn.Parameter, Tensor]]
 """SCAFFOLD: what each parameter is moved by after every step, in its shape."""
 
+Trained = Sequence[tuple[nn.Parameter, Tensor]]
+"""A mask: where each parameter may move, bool in its shape; elsewhere it is put back after every step."""
+
 
 def fit(
     task: Task,
@@ -62,6 +65,7 @@ def fit(
     progress: Progress | None = None,
     budget_s: float = math.inf,
     drift: Drift = (),
+    trained: Trained = (),
     mixed_precision: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fitted:
@@ -73,6 +77,7 @@ def fit(
     shuffle = torch.Generator().manual_seed(seed_for("shuffle", seed))
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [parameter.detach().clone() for parameter in trainable]
+    held = [(parameter, moves, parameter.detach().clone()) for parameter, moves in trained]
     uneven = algorithm.sampling == "class-balanced" or algorithm.loss == "class-weighted"
     classes = classes_of(task, examples) if uneven else None
     weights = row_weights(classes) if classes is not None and algorithm.loss == "class-weighted" else None
@@ -98,6 +103,8 @@ def fit(
                 with torch.no_grad():
                     for parameter, shift in drift:
                         parameter.add_(shift)
+                    for parameter, moves, before in held:
+                        parameter.copy_(torch.where(moves, parameter, before))
             seen += len(rows)
             done += 1
             if progress is not None:

@@ -29,7 +29,8 @@ from .task import LocalData, Task, to_device
 from .training import device_named, loaded, reproducible
 
 _AT_ONCE = 64
-"""Records whose gradients are held at a time."""
+_VALUES_AT_ONCE = 1 << 22
+"""So many records' gradients, and values of them, are held at a time; at least one record's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +97,8 @@ def _gradients(
     places = {id(parameter): place for place, parameter in enumerate(dict.fromkeys(named.values()))}
     trained = list(dict.fromkeys(named.values()))
     together = True
-    for some in torch.split(rows, _AT_ONCE) if len(rows) else ():
+    at_once = max(1, min(_AT_ONCE, _VALUES_AT_ONCE // layout.size))
+    for some in torch.split(rows, at_once) if len(rows) else ():
         found = _together(task, model, trained, data, some, device) if together else None
         if found is None:
             # A model or loss that torch cannot vectorise (an LSTM, a branch on values): one record after the other. If

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from ..errors import CharterMismatch, UsageError
 from ..ports import Progress
 from ..protocol.charter import Algorithm, Charter
+from ..protocol.masking import EVERYWHERE, Places
 from ..protocol.model import ModelLayout, Vector, assemble, flatten, layout_from, layout_of, split
 from ..protocol.outer import CONTROL, STATE_PREFIX, model_layout, with_first_state
 from ..protocol.seeds import seed_for
-from .fitting import Drift, Fitted, Machine, fit
+from .fitting import Drift, Fitted, Machine, Trained, fit
 from .loading import task_code
 from .pretrained import start_from
 from .task import Examples, LocalData, Task
@@ -66,10 +67,13 @@ def genesis(task: Task, seed: int, local_tensors: Sequence[str] = (), start: byt
 def first_model(task: Task, charter: Charter, start: bytes | None = None) -> bytes:
     """The stored model that round 1 starts from: the genesis, with the state that the charter's algorithm keeps.
 
-    `start`: what `read_start` gave. Raises UsageError where the charter names weights and none are given.
+    `start`: what `read_start` gave. Raises UsageError where the charter names weights and none are given, or has a mask
+    that the model does not bear.
     """
     if charter.run.start and start is None:
         raise UsageError(f"the charter begins with {charter.run.start}; the first model cannot be made without it")
+    if charter.update.mask < 1:
+        _check_untied(task)
     return with_first_state(genesis(task, charter.run.seed, charter.algorithm.local_tensors, start), charter)
 
 
@@ -84,14 +88,16 @@ def train_locally(
     machine: Machine = Machine(),
     budget_s: float = math.inf,
     kept: bytes | None = None,
+    sent: Places = EVERYWHERE,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """One member's training in one round (P1), from the global model `base` on its own training data.
 
     `seed` must differ by member, round and attempt (`protocol.seeds.seed_for`). `progress` gets (steps done, steps in
     all). With `budget_s` seconds it stops when they are over. `kept` is what this member kept from the last round that
-    it took part in. Raises CharterMismatch when `base` or `kept` is not of this task, UsageError when the task's code
-    fails or the training diverges, MalformedObject for a malformed `base`.
+    it took part in. Of what is federated only the `sent` coordinates are trained (`UpdateFormat.places`). Raises
+    CharterMismatch when `base` or `kept` is not of this task, UsageError when the task's code fails or the training
+    diverges, MalformedObject for a malformed `base`.
     """
     started = time.perf_counter()
     place = device_named(machine.device)
@@ -109,6 +115,7 @@ def train_locally(
             progress=progress,
             budget_s=budget_s,
             drift=_drift(model, layout, controls, algorithm) if controls is not None else (),
+            trained=_trained(model, layout, sent) if sent is not EVERYWHERE else (),
             mixed_precision=machine.mixed_precision,
             clock=clock,
         )
@@ -211,6 +218,14 @@ def reproducible(seed: int, *, threads: int = 1, device: torch.device | None = N
             np.random.set_state(numpy_state)
 
 
+def _check_untied(task: Task) -> None:
+    """A tensor that stands under two names would be sent under one and not under the other."""
+    with reproducible(0):
+        names = dict(_built(task).named_parameters(remove_duplicate=False))
+    if len(names) > len(set(names.values())):
+        raise UsageError(f"task {task.name}: model() ties tensors, which update.mask would untie; set it to 1")
+
+
 def _built(task: Task) -> nn.Module:
     with task_code(task, "model()"):
         model = task.model()
@@ -298,6 +313,18 @@ def _drift(model: nn.Module, layout: ModelLayout, controls: tuple[Vector, Vector
         (parameters[name], torch.from_numpy(shift.copy()).to(parameters[name].device))
         for name, shift in shifts.items()
         if name in parameters and parameters[name].requires_grad
+    ]
+
+
+def _trained(model: nn.Module, layout: ModelLayout, sent: Places) -> Trained:
+    """Where each federated parameter may move; local tensors have no entry and move as ever."""
+    parameters = dict(model.named_parameters())
+    moves = np.zeros(layout.size, dtype=np.float32)
+    moves[sent] = 1
+    return [
+        (parameters[name], torch.from_numpy(part > 0).to(parameters[name].device))
+        for name, part in split(layout, moves).items()
+        if name in parameters
     ]
 
 

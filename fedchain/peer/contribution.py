@@ -83,6 +83,7 @@ def _trained(
             machine=context.machine or Machine(),
             budget_s=budget_s,
             kept=context.kept.latest(state, attempt.round),
+            sent=form.places(context.round_context(attempt).rotation_seed),
         )
     trained_at = time.monotonic()
     did = {"loss": rounded(result.loss), "steps": result.steps}

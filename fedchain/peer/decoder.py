@@ -180,6 +180,5 @@ class Decoder:
             charter=context.charter,
             weight=weight,
             of_weight=sum(weights.values()),
-            sent=form.places(round_context.rotation_seed),
         )
         return Outcome(attempt.commits, locked, opened, model, model_digest(model))

@@ -11,6 +11,7 @@ gave the first one up and the new one is far enough from it.
 from __future__ import annotations
 
 from ..crypto import make_opening
+from ..errors import ChainMismatch, Fault
 from ..protocol.actions import PostReceipt, PublishOpening
 from ..protocol.cid import cid_of
 from ..protocol.ids import members_of
@@ -83,11 +84,18 @@ class Shareholder:
         """Publish the sum of this member's shares over the locked set: no aggregate is looked at, or needed.
 
         The set is held to the contract's own rules first: an endpoint that shows a set which the contract would have
-        refused is lying, and must not get a smaller sum opened. Raises Fault.
+        refused is lying, and must not get a smaller sum opened. Raises ChainMismatch.
         """
         context, locked = self._context, attempt.aggregate
         assert locked is not None
-        check_participants(state, attempt, locked.participants, offender=state.accounts[locked.index])
+        try:
+            check_participants(state, attempt, locked.participants)
+        except Fault as impossible:
+            # Not the aggregator's fault: the contract locks no such set, whoever asks it to.
+            raise ChainMismatch(
+                f"the RPC endpoint shows a locked set that the contract would have refused ({impossible}); nothing is"
+                " opened for it: use another endpoint"
+            ) from impossible
         if locked.participants & self._holdings.complaints.proven(state, attempt):
             return self._refuse(attempt, "a dealer in the set is proven to have dealt a bad record")
         self._holdings.examine(state, attempt, only=locked.participants)

@@ -86,6 +86,7 @@ def simulate(
                 machine=machine,
                 budget_s=(charter.algorithm.budget_s or math.inf) if speeds is not None else math.inf,
                 kept=own[i],
+                sent=form.places(rotation),
                 clock=clock,
             )
             own[i] = result.kept
@@ -102,8 +103,7 @@ def simulate(
             form=form,
             rotation=rotation,
         )
-        sent = form.places(rotation)
-        base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights), sent=sent)
+        base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights))
         yield SimulatedRound(round, base, tuple(own), tuple(steps))
 
 

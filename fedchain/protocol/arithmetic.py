@@ -85,10 +85,10 @@ def average(
     form: UpdateFormat,
     rotation: bytes,
 ) -> NDArray[np.float64]:
-    """The weighted mean of the participants' updates, (form.sent,) float64, from the values' exact sums ΣM (P5).
+    """The weighted mean of the participants' updates, (form.size,) float64, from the values' exact sums ΣM (P5).
 
-    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, turned back if it was rotated, and times size / sent where a mask
-    left some out; where noise is over records, whose sum is not weighted, w_max is 1 and a weight is a number of
+    step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, turned back if it was rotated, and 0 for what a mask left out;
+    where noise is over records, whose sum is not weighted, w_max is 1 and a weight is a number of
     records. Bit-identical everywhere: see the module's head. Raises MalformedObject when a sum is outside what |U|
     honest values can give.
     """
@@ -106,8 +106,9 @@ def average(
     if form.block > 1:
         centred = turn_back(centred, form.block, rotation)
     largest = 1 if form.noise is not None and form.noise.by_records else max_weight
-    scale = form.step * largest / total_weight / root_of_block(form.block) * (form.size / form.sent)
-    mean: NDArray[np.float64] = centred[: form.sent].astype(np.float64) * scale
+    scale = form.step * largest / total_weight / root_of_block(form.block)
+    mean = np.zeros(form.size)
+    mean[form.places(rotation)] = centred[: form.sent].astype(np.float64) * scale
     return mean
 
 

@@ -160,7 +160,7 @@ class Outer(_Section):
 class Update(_Section):
     """How an update becomes integers: mask, L2 clip (0: none), rotation, each value within ±clip_value, `bits` a value.
 
-    `mask` is which part of the model's parameters each round sends, drawn anew by a public seed (`masking`); 1 is all.
+    `mask` is which part of the model's parameters a round trains and sends, drawn by a public seed (`masking`).
     `bits`: 2^bits − 1 values from −clip_value to clip_value; "auto" takes as many as fit six to a coefficient
     (`update_format.auto_steps`). `rotate` turns the update first, by a public rotation that evens its values out.
     `members_max` is how many members a sum has room for, now and after any vote; 0 means 16, or the founders if they
@@ -243,8 +243,7 @@ class Charter(_Section):
     @model_validator(mode="after")
     def _algorithm_fits(self) -> Self:
         if self.algorithm.name == "scaffold" and self.update.mask < 1:
-            # c ← c + (what was sent of the changes)/mask: below a half each step goes beyond what it corrects.
-            raise ValueError("scaffold's control variates run away where a mask leaves some out; drop update.mask")
+            raise ValueError("scaffold sends a second vector, which update.mask has no part for; drop one of them")
         entries = self.outer.optimizer, self.algorithm.local_steps, self.update.weight_cap > 0
         if self.algorithm.name == "fedavg++" and entries != ("fedavgm", "adaptive", True):
             raise ValueError(

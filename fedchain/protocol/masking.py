@@ -1,10 +1,9 @@
 """Which coordinates of an update are sent where the charter sends only a part of them (`update.mask`).
 
-Random subsampling (Konečný et al. 2016, arXiv:1610.05492, section 3): members train as ever and send some coordinates
-of what came of it, drawn anew for every attempt from a public seed. They are the same for all members, which is what
-lets encrypted updates be summed value by value, and always as many, so the contract sees updates of one size. The mean
-is divided by the part that was sent: over all masks it is, in expectation, the mean of whole updates. Coordinates that
-were not sent stand still, and so does what an outer optimizer keeps of them.
+The random mask of Konečný et al. 2016 (arXiv:1610.05492, section 2), a structured update: members train only the
+coordinates that they send, so nothing that they learn is left out. Those are drawn anew for every attempt from a public
+seed. They are the same for all members, which is what lets encrypted updates be summed value by value, and always as
+many, so the contract sees updates of one size. The average of what nobody sent is 0.
 """
 
 from __future__ import annotations

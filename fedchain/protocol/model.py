@@ -152,7 +152,8 @@ def assemble(layout: ModelLayout, vector: Vector) -> bytes:
         raise ValueError(f"a model of {layout.size} float32 values cannot hold {vector.shape} {vector.dtype}")
     if not np.isfinite(vector).all():
         raise ValueError("a model holds finite numbers only")
-    return layout.header() + vector.astype("<f4", copy=False).tobytes()
+    # Joined, and not added, so that a large model is copied once.
+    return b"".join([layout.header(), np.ascontiguousarray(vector, dtype="<f4").data])
 
 
 def split(layout: ModelLayout, vector: Vector) -> dict[str, Vector]:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from ..errors import MalformedObject
 from .arithmetic import next_model
 from .charter import Charter, Outer
-from .masking import EVERYWHERE, Places
-from .model import ModelLayout, assemble, flatten, layout_of
+from .model import ModelLayout, Vector, assemble, flatten, layout_of
 
 STATE_PREFIX = "~fedchain."
 """What a state tensor's name begins with; "~" sorts behind all printable ASCII, so state stands behind the model."""
@@ -85,29 +84,25 @@ def update_size_of(stored: bytes, charter: Charter) -> int:
     return update_size(_model_beside_state(stored, charter), charter)
 
 
-def following_model(
-    base: bytes, mean: Floats, *, charter: Charter, weight: int, of_weight: int, sent: Places = EVERYWHERE
-) -> bytes:
+def following_model(base: bytes, mean: NDArray[np.float64], *, charter: Charter, weight: int, of_weight: int) -> bytes:
     """The next stored model, canonical safetensors, from the one before and the average of the updates (P5.2, M2).
 
-    `mean` is (update_size,) float64, or of the model's `sent` coordinates alone (`UpdateFormat.places`): the others
-    stand still, and so does the state of theirs. `weight` is the participants' weight together, `of_weight` all
-    members': SCAFFOLD moves the common control variate by the part that took part. Bit-identical everywhere: see the
-    module's head. Raises MalformedObject for a base without this charter's state, and for values beyond float32.
+    `mean` is (update_size,) float64. `weight` is the participants' weight together, `of_weight` all members': SCAFFOLD
+    moves the common control variate by the part that took part. Bit-identical everywhere: see the module's head.
+    Raises MalformedObject for a base without this charter's state, and for values beyond float32.
     """
     model = _model_beside_state(base, charter)
-    names = state_names(charter)
-    rows = flatten(base).reshape(1 + len(names), model.size).copy()
-    moving = rows[:, sent]
-    k = moving.shape[1]
-    if mean.shape != (update_size(model, charter) // model.size * k,):
+    if mean.shape != (update_size(model, charter),):
         raise ValueError(f"an average of {mean.shape} values is none of updates of {update_size(model, charter)}")
-    state = {name: moving[1 + i].astype(np.float64) for i, name in enumerate(names)}
+    d, names = model.size, state_names(charter)
+    values = flatten(base)
+    state = {name: values[d * (i + 1) : d * (i + 2)].astype(np.float64) for i, name in enumerate(names)}
     if CONTROL in state:
-        state[CONTROL] = _kept(state[CONTROL] + mean[k:] * (weight / of_weight))
-    change = _step(mean[:k], state, charter.outer)
-    rows[:, sent] = [next_model(moving[0], change), *(state[name].astype(np.float32) for name in names)]
-    return assemble(stored_layout(model, charter), rows.reshape(-1))
+        state[CONTROL] = _kept(state[CONTROL] + mean[d:] * (weight / of_weight))
+    change = _step(mean[:d], state, charter.outer)
+    parts: list[Vector] = [next_model(values[:d], change)]
+    parts += [state[name].astype(np.float32) for name in names]
+    return assemble(stored_layout(model, charter), np.concatenate(parts))
 
 
 def _model_beside_state(stored: bytes, charter: Charter) -> ModelLayout:
@@ -122,7 +117,7 @@ def _model_beside_state(stored: bytes, charter: Charter) -> ModelLayout:
 
 
 def _step(mean: Floats, state: dict[str, Floats], outer: Outer) -> Floats:
-    """What the model changes by, of the mean's shape, float64; the moments in `state` move on.
+    """What the model changes by, (d,) float64; the moments in `state` move on.
 
     FedAvgM: Hsu et al. 2019 (arXiv:1909.06335), m ← β₁m + Δ. The rest: Reddi et al. 2021, Algorithm 2,
     m ← β₁m + (1−β₁)Δ, and x ← x + η·m/(√v + τ). What is stored is what is used: both moments are float32 numbers.

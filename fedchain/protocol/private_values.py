@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from .noising import Noise
-from .rotation import rotate
+from .parts import length_of, parts_of
+from .rotation import rotate_in_place
 from .update_format import UpdateFormat
 
 MOST_TRIES = 1000
@@ -36,20 +37,25 @@ def bounded_units(
     noise = noise_in(form)
     if vector.shape != (form.size,):
         raise ValueError(f"an update of this federation has {form.size} parameters, not {vector.shape}")
-    exact = vector[form.places(rotation)].astype(np.float64)
-    norm = float(np.sqrt(np.square(exact).sum()))
+    values = np.zeros(form.values)
+    exact = values[: form.sent]
+    exact[:] = vector[form.places(rotation)]
+    norm = length_of(exact)
     if not np.isfinite(norm):
         raise UsageError("a gradient has values that are NaN or infinite: a smaller outer.learning_rate helps")
     if norm > 0:
         exact *= factor * min(noise.clip_units / norm, 1 / noise.clip_unit)
     if form.block > 1:
-        exact = rotate(exact, form.block, rotation)
-    down = np.floor(exact)
-    part = exact - down
-    whole = down.astype(np.int64)
+        rotate_in_place(values, form.block, rotation)
+    rounded = np.empty(form.values, dtype=np.int64)
     for _ in range(MOST_TRIES):
-        rounded = whole + (random.random(part.shape) < part)
-        if int(np.dot(rounded, rounded)) <= noise.units * noise.units:
+        square = 0
+        for some in parts_of(form.values):
+            down = np.floor(values[some])
+            rounded[some] = down
+            rounded[some] += random.random(down.shape) < values[some] - down
+            square += int(np.dot(rounded[some], rounded[some]))
+        if square <= noise.units * noise.units:
             return rounded
     raise ValueError("rounding at random never kept to its bound; was the vector cut before?")
 
@@ -63,10 +69,12 @@ def noisy_values(units: NDArray[np.int64], noise: NDArray[np.int64], form: Updat
     reach = noise_in(form).reach
     if noise.shape != (form.values,) or units.shape != (form.values,):
         raise ValueError(f"an update of this federation has {form.values} values, not {units.shape} and {noise.shape}")
-    if int(np.abs(noise).max()) > reach:
+    if max(-int(noise.min()), int(noise.max())) > reach:
         raise ValueError(f"noise beyond its reach of {reach} units")
     room = form.steps - reach
-    values: NDArray[np.int64] = np.clip(units, -room, room) + noise + form.steps
+    values: NDArray[np.int64] = np.clip(units, -room, room)
+    values += noise
+    values += form.steps
     return values
 
 

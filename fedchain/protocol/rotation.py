@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ids import Digest
+from .parts import AT_ONCE, parts_of
 
 MAX_BLOCK = 1024
 ROTATION_DOMAIN = b"fedchain rotation v1"
@@ -43,25 +44,35 @@ def rotation_seed(round: int, attempt: int, base_model: Digest) -> bytes:
 
 def signs_of(seed: bytes, count: int) -> NDArray[np.int64]:
     """(count,) of 1 and -1: sign i is -1 where bit i of SHAKE-256(seed) is set, the lowest bit of each byte first."""
-    stream = np.frombuffer(hashlib.shake_256(seed).digest(-(-count // 8)), dtype=np.uint8)
-    bits = np.unpackbits(stream, count=count, bitorder="little")
-    return 1 - 2 * bits.astype(np.int64)
+    return _signs(hashlib.shake_256(seed).digest(-(-count // 8)), count)
 
 
 def rotate(update: NDArray[np.float64], block: int, seed: bytes) -> NDArray[np.float64]:
     """The rotated update, of the same length ‖·‖, filled up with zeros to whole blocks beforehand."""
     padded = np.zeros(-(-update.size // block) * block)
     padded[: update.size] = update
-    padded *= signs_of(seed, padded.size)
-    rotated: NDArray[np.float64] = _transform(padded.reshape(block, -1)).reshape(-1) / root_of_block(block)
-    return rotated
+    rotate_in_place(padded, block, seed)
+    return padded
+
+
+def rotate_in_place(values: NDArray[np.float64], block: int, seed: bytes) -> None:
+    """Rotate whole blocks of values where they stand."""
+    _sign(values, seed)
+    _transform(values.reshape(block, -1))
+    values /= root_of_block(block)
 
 
 def turn_back(sums: NDArray[np.int64], block: int, seed: bytes) -> NDArray[np.int64]:
     """√block times the sum that was rotated, exact: integers below 2^42 / block in, integers out."""
-    turned: NDArray[np.int64] = _transform(sums.reshape(block, -1)).reshape(-1)
-    turned *= signs_of(seed, turned.size)
+    turned = sums.copy()
+    turn_back_in_place(turned, block, seed)
     return turned
+
+
+def turn_back_in_place(sums: NDArray[np.int64], block: int, seed: bytes) -> None:
+    """`turn_back` of whole blocks where they stand."""
+    _transform(sums.reshape(block, -1))
+    _sign(sums, seed)
 
 
 def root_of_block(block: int) -> int:
@@ -69,14 +80,27 @@ def root_of_block(block: int) -> int:
     return 1 << (block.bit_length() // 2)
 
 
-def _transform(columns: NDArray[Any]) -> NDArray[Any]:
-    """Each column times Sylvester's Hadamard matrix, in a fresh array; only additions and subtractions."""
-    rows = columns.copy()
-    half = 1
-    while half < len(rows):
-        pairs = rows.reshape(-1, 2, half, rows.shape[1])
-        upper = pairs[:, 0] - pairs[:, 1]
-        pairs[:, 0] += pairs[:, 1]
-        pairs[:, 1] = upper
-        half *= 2
-    return rows
+def _sign(values: NDArray[Any], seed: bytes) -> None:
+    stream = hashlib.shake_256(seed).digest(-(-values.size // 8))
+    for some in parts_of(values.size):
+        values[some] *= _signs(stream[some.start // 8 : -(-some.stop // 8)], some.stop - some.start)
+
+
+def _signs(stream: bytes, count: int) -> NDArray[np.int64]:
+    bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=count, bitorder="little")
+    return 1 - 2 * bits.astype(np.int64)
+
+
+def _transform(columns: NDArray[Any]) -> None:
+    """Each column times Sylvester's Hadamard matrix, in place; only additions and subtractions."""
+    width = max(1, AT_ONCE // len(columns))
+    for first in range(0, columns.shape[1], width):
+        rows = columns[:, first : first + width].copy()
+        half = 1
+        while half < len(rows):
+            pairs = rows.reshape(-1, 2, half, rows.shape[1])
+            upper = pairs[:, 0] - pairs[:, 1]
+            pairs[:, 0] += pairs[:, 1]
+            pairs[:, 1] = upper
+            half *= 2
+        columns[:, first : first + width] = rows

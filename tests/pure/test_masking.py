@@ -1,4 +1,4 @@
-"""A mask sends a part of every update: the same part for all, drawn by everybody alike, and right in expectation."""
+"""A mask trains and sends a part of the model each round: the same part for all, drawn by everybody alike."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import TensorDataset
 
 from fedchain.crypto import ciphertext_size
 from fedchain.errors import UsageError
+from fedchain.learn import LocalData, Task, first_model, genesis, train_locally
 from fedchain.protocol.arithmetic import average, clipped_fraction, quantise
-from fedchain.protocol.charter import Charter, Federation, Update, parse_charter
+from fedchain.protocol.charter import Algorithm, Charter, Federation, Update, parse_charter
 from fedchain.protocol.ids import Digest
-from fedchain.protocol.masking import places_of, sent_of
-from fedchain.protocol.model import assemble, flatten, layout_from, model_bytes_bound
-from fedchain.protocol.outer import following_model, with_first_state
+from fedchain.protocol.masking import EVERYWHERE, places_of, sent_of
+from fedchain.protocol.model import ModelLayout, flatten, layout_of, model_bytes_bound, split
 from fedchain.protocol.private_values import bounded_units, noise_in
 from fedchain.protocol.rotation import rotation_seed
 from fedchain.protocol.update_format import (
@@ -43,17 +46,13 @@ def form(size: int, **update: object) -> UpdateFormat:
 
 
 def mean_of(updates: np.ndarray, agreed: UpdateFormat, rotation: bytes, seed: int = 0) -> np.ndarray:
-    """What everybody decodes of these updates, through coefficients, (size,): 0 where nothing was sent."""
+    """What everybody decodes of these updates, through coefficients."""
     sums, share = np.zeros(agreed.coefficients, dtype=np.uint64), {"form": agreed, "rotation": rotation}
     for i, update in enumerate(updates):
         random = np.random.default_rng(seed * 100 + i)
         sums += join_values(quantise(update, weight=1, max_weight=1, random=random, **share), agreed)
     count = len(updates)
-    mean = np.zeros(agreed.size)
-    mean[agreed.places(rotation)] = average(
-        split_sums(sums, agreed), participants=count, total_weight=count, max_weight=1, **share
-    )
-    return mean
+    return average(split_sums(sums, agreed), participants=count, total_weight=count, max_weight=1, **share)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_a_mask_that_is_no_share_is_refused_in_one_line(mask: str) -> None:
 
 
 def test_scaffold_with_a_mask_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"scaffold's control variates .* drop update\.mask"):
+    with pytest.raises(UsageError, match=r"scaffold sends a second vector, which update\.mask"):
         PLAIN.with_settings(["algorithm.name=scaffold", "algorithm.effective_steps=5", "update.mask=0.5"])
 
 
@@ -123,42 +122,15 @@ masked = st.builds(
 
 @given(masked, st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_what_is_sent_is_read_within_a_step(agreed: UpdateFormat, seed: int) -> None:
+def test_what_is_sent_is_read_within_a_step_and_the_rest_is_0(agreed: UpdateFormat, seed: int) -> None:
     updates = np.random.default_rng(seed).uniform(-0.1, 0.1, (3, agreed.size))
     rotation = rotation_seed(seed, 0, Digest(bytes(32)))
     mean = mean_of(updates, agreed, rotation, seed)
-    places, part = places_of(rotation, agreed.size, agreed.sent), agreed.size / agreed.sent
+    places = places_of(rotation, agreed.size, agreed.sent)
+    assert mean.shape == (agreed.size,) and not np.delete(mean, places).any()
     # A rotated value is put together of a whole block's rounding errors.
-    bound = part * agreed.step * np.sqrt(agreed.block) + 1e-12
-    assert np.abs(mean[places] - part * updates.mean(axis=0)[places]).max() <= bound
-
-
-def test_the_mean_over_many_masks_is_the_mean_of_the_whole_updates() -> None:
-    agreed, updates = form(100, mask=0.2, rotate=True), np.random.default_rng(1).uniform(-0.2, 0.2, (3, 100))
-    draws = 500
-    total = sum(mean_of(updates, agreed, rotation_seed(i, 0, Digest(bytes(32))), i) for i in range(draws))
-    # A coordinate is its mean m times 5 with probability 1/5: variance 4m², and at most five steps' rounding.
-    bound = 5 * np.sqrt((4 * 0.2**2 + (5 * agreed.step) ** 2) / draws)
-    assert np.abs(total / draws - updates.mean(axis=0)).max() < bound
-
-
-@pytest.mark.parametrize("optimizer", ["none", "fedavgm", "fedadagrad", "fedadam", "fedyogi"])
-def test_what_is_not_sent_stands_still_with_its_moments_and_the_rest_moves_as_without_a_mask(optimizer: str) -> None:
-    agreed = PLAIN.with_settings([f"outer.optimizer={optimizer}"])
-    random = np.random.default_rng(4)
-    model = assemble(layout_from({"w": (40,)}), random.normal(size=40).astype(np.float32))
-    base = with_first_state(model, agreed)
-    weights: dict[str, Any] = {"charter": agreed, "weight": 1, "of_weight": 1}
-    for round in range(3):
-        mean, places = random.normal(size=40), places_of(rotation_seed(round, 0, Digest(bytes(32))), 40, 10)
-        some = flatten(following_model(base, mean[places], **weights, sent=places)).reshape(-1, 40)
-        every, before = (flatten(m).reshape(-1, 40) for m in (following_model(base, mean, **weights), base))
-        still = np.delete(np.arange(40), places)
-        assert np.array_equal(some[:, still], before[:, still]) and np.array_equal(some[:, places], every[:, places])
-        assert (some[0, places] != before[0, places]).all()
-        base = following_model(base, mean[places], **weights, sent=places)
-    with pytest.raises(ValueError, match="an average of"):
-        following_model(base, mean, **weights, sent=places)
+    bound = agreed.step * np.sqrt(agreed.block) + 1e-12
+    assert np.abs(mean[places] - updates.mean(axis=0)[places]).max() <= bound
 
 
 @given(masked)
@@ -188,7 +160,7 @@ def test_clipping_measures_what_is_sent_and_nothing_else() -> None:
     update = np.full(1000, 50.0)
     update[places_of(SEED, 1000, 100)] = 0.01
     mean = mean_of(update[None], agreed, SEED)
-    assert mean[places_of(SEED, 1000, 100)] == pytest.approx(0.1, abs=10 * agreed.step), "length 0.1: nothing is cut"
+    assert mean[places_of(SEED, 1000, 100)] == pytest.approx(0.01, abs=agreed.step), "length 0.1: nothing is cut"
     share: dict[str, Any] = {"weight": 1, "max_weight": 1, "rotation": SEED}
     loose = replace(agreed, settings=agreed.settings.model_copy(update={"clip_norm": 0.0}))
     assert clipped_fraction(update, form=loose, **share) == 0
@@ -217,9 +189,83 @@ def test_the_average_under_a_mask_has_these_very_bits() -> None:
     """Pinned: a machine where this fails would not agree with the others on any model."""
     agreed = form(50_000, bits=4, rotate=True, clip_value=0.3, mask=0.3)
     sums = (np.arange(agreed.values, dtype=np.int64) * 7919) % (5 * 14 + 1)
-    mean = np.zeros(agreed.size)
-    share: dict[str, Any] = {"form": agreed, "rotation": SEED}
-    mean[agreed.places(SEED)] = average(sums, participants=5, total_weight=1062, max_weight=511, **share)
+    mean = average(sums, participants=5, total_weight=1062, max_weight=511, form=agreed, rotation=SEED)
     assert hashlib.sha256(mean.astype("<f8")).hexdigest() == (
-        "8b153d239caf868ad6b30db3f64b956f882b428d89d0ba25e2d2724637b58367"
+        "65e71c5cfe8c7d816a6cd3691512bcf4e1218391ce082464fe034ce8d6a79e18"
     )
+
+
+class Net(Task):
+    """A batch norm, whose running means no optimizer moves, a frozen layer, and an optimizer as one gives it."""
+
+    name = "net"
+
+    def __init__(self, optimizer: str = "sgd", tied: bool = False) -> None:
+        self._optimizer, self._tied = optimizer, tied
+
+    def model(self) -> nn.Module:
+        model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 3))
+        model[3].weight.requires_grad_(False)
+        if self._tied:
+            model.append(nn.Linear(3, 3))
+            model.append(model[-1])
+        return model
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if self._optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=0.05, weight_decay=0.5)
+        return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.1)
+
+    def local_data(self, index: int, members: int, seed: int) -> LocalData:
+        labels = torch.arange(60) % 3
+        inputs = torch.randn(60, 4, generator=torch.Generator().manual_seed(seed * 100 + index)) + labels[:, None]
+        return LocalData(TensorDataset(inputs, labels), TensorDataset(inputs, labels))
+
+    def test_data(self) -> TensorDataset:
+        raise NotImplementedError
+
+
+def trained(task: Net, sent: Any = EVERYWHERE, **algorithm: Any) -> tuple[np.ndarray, ModelLayout]:
+    base = genesis(task, 1, algorithm.get("local_tensors", ()))
+    data = task.local_data(0, 1, 1)
+    return train_locally(task, base, Algorithm(local_epochs=3, **algorithm), data, 7, sent=sent).update, layout_of(base)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("algorithm", [{}, {"name": "fedprox", "mu": 0.1}, {"name": "fednova", "effective_steps": 3}])
+def test_members_train_what_they_send_and_nothing_else(optimizer: str, algorithm: dict[str, Any]) -> None:
+    task = Net(optimizer)
+    every, layout = trained(task, **algorithm)
+    sent = places_of(SEED, layout.size, layout.size // 3)
+    update, _ = trained(task, sent, **algorithm)
+    learnt = np.repeat(["running" not in name and name != "3.weight" for name in layout.names], layout.sizes)
+    outside = np.setdiff1d(np.arange(layout.size), sent)
+    assert not update[outside][learnt[outside]].any() and every[outside][learnt[outside]].all()
+    assert np.count_nonzero(update[sent]) == np.count_nonzero(learnt[sent] | (every[sent] != 0))
+    # What the others' standing still leaves to learn is not what they would have moved anyway.
+    assert not np.allclose(update[sent], every[sent], atol=1e-5)
+
+
+def test_sending_all_coordinates_trains_to_the_very_bits_of_training_without_a_mask() -> None:
+    every, layout = trained(Net())
+    assert np.array_equal(trained(Net(), np.arange(layout.size))[0], every)
+
+
+def test_local_tensors_are_trained_whole_whatever_is_sent() -> None:
+    task = Net()
+    local = {"local_tensors": ("4.*",)}
+    base = genesis(task, 1, ["4.*"])
+    sent = places_of(SEED, layout_of(base).size, 5)
+    result = train_locally(task, base, Algorithm(**local), task.local_data(0, 1, 1), 7, sent=sent)
+    assert result.kept is not None
+    before = split(layout_of(whole := genesis(task, 1)), flatten(whole))
+    after = split(layout_of(result.kept), flatten(result.kept))
+    assert set(after) == {"4.bias", "4.weight"} and all((after[name] != before[name]).all() for name in after)
+
+
+def test_a_model_that_ties_tensors_bears_no_mask() -> None:
+    agreed = charter(mask=0.5)
+    with pytest.raises(UsageError, match=r"model\(\) ties tensors, which update\.mask would untie"):
+        first_model(Net(tied=True), agreed)
+    assert first_model(Net(tied=True), PLAIN) and first_model(Net(), agreed)

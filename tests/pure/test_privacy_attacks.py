@@ -32,7 +32,7 @@ from fedchain.crypto.numpy_engine import decode
 from fedchain.crypto.packing import unpack_residues
 from fedchain.crypto.parameters import HEADER_BYTES, SHARE_PRIME, N, Q
 from fedchain.crypto.shamir import random_polynomials
-from fedchain.errors import Fault
+from fedchain.errors import ChainMismatch
 from fedchain.peer import shareholder
 from fedchain.peer.journal import Journal
 from fedchain.protocol import participants as rules
@@ -65,7 +65,7 @@ class Cabal:
             assert attempt is not None and attempt.aggregate is not None
             try:
                 peer.shareholder.act(state, self.stage.now)
-            except Fault:
+            except ChainMismatch:
                 continue
             for action in peer.chain.sent[sent:]:
                 opening = Opening.parse(peer.store.objects[action.cid])

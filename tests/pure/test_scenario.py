@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def test_every_shipped_scenario_can_be_played(file: Path) -> None:
     assert charter.run.rounds == scenario.expect.rounds_closed
     assert all(MISBEHAVIOURS[lie.name].startable for lie in scenario.lies)
     assert find_scenario(file.stem) == file
+
+
+def test_the_document_tells_of_every_shipped_scenario() -> None:
+    document = (SHIPPED[0].parents[1] / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z-]+)` \|.*\| \d+ \|$", document, re.MULTILINE)) == {file.stem for file in SHIPPED}
 
 
 def test_the_shipped_ones_hold_every_kind_of_fault() -> None:

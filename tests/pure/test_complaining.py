@@ -1,0 +1,202 @@
+"""How peers complain, and what they make of others' complaints: real roles on one round of the walkthrough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from stage import walk
+
+from fedchain.crypto import Place, charge, complaint, dealing, encode_complaint
+from fedchain.crypto.aggregate import leaf_hashes
+from fedchain.crypto.packing import unpack_residues
+from fedchain.errors import ObjectMissing, TransactionFailed
+from fedchain.peer.journal import PromiseRefused
+from fedchain.protocol.actions import CommitAggregate, Complain, PostReceipt, PublishOpening, VoteToAbandon
+from fedchain.protocol.cid import cid_of
+from fedchain.protocol.commitment import update_commitment
+from fedchain.protocol.events import AggregateCommitted, Complained
+from fedchain.protocol.ids import Bitmap, Cid, Index, Root
+from fedchain.protocol.merkle import root_of
+from fedchain.protocol.state import FederationState
+from fedchain.protocol.transition import apply
+
+VICTIM, DEALER = Index(1), Index(3)
+WITHOUT = Bitmap(0b10111)
+
+
+def wronged(stage: Any) -> FederationState:
+    """The state, and the store, in which the dealer's box for the victim does not open."""
+    attempt = stage.receipts.current
+    commit, n, t = attempt.commits[DEALER], len(attempt.order), attempt.threshold
+    shares = bytearray(stage.world.store[commit.shares_cid])
+    shares[dealing.public_bytes(n, t) + VICTIM * dealing.RECORD_BYTES + 99] ^= 1
+    root = root_of(dealing.leaves_of_shares(bytes(shares), n, t))
+    bad = replace(commit, commitment=committed(stage, root), shares_cid=stage.world.put(bytes(shares)))
+    commits = MappingProxyType({**attempt.commits, DEALER: bad})
+    return replace(stage.receipts, current=replace(attempt, commits=commits))
+
+
+def committed(stage: Any, shares_root: Root) -> Any:
+    attempt, author = stage.receipts.current, stage.members[DEALER].address
+    commit = attempt.commits[DEALER]
+    content = stage.world.store[commit.ciphertext_cid]
+    roots = root_of(stage_leaves(content)), shares_root
+    return update_commitment(walk.CHAIN_ID, walk.CONTRACT, 1, 0, author, *roots)
+
+
+def stage_leaves(ciphertext: bytes) -> list[bytes]:
+    return list(leaf_hashes(unpack_residues(ciphertext[16:]).reshape(-1, 64)))
+
+
+def complained(stage: Any, state: FederationState, evidence: Cid, dealers: int = 1 << DEALER) -> FederationState:
+    """The state after the victim complained."""
+    said = Complained(1, 0, VICTIM, Bitmap(dealers), evidence, stage.now)
+    assert state.current is not None
+    return replace(state, current=replace(state.current, complaints=MappingProxyType({VICTIM: said})))
+
+
+def received(stage: Any, state: FederationState) -> FederationState:
+    """The state with everybody's receipts: the victim's alone lacks the dealer."""
+    assert state.current is not None
+    receipts = dict(stage.aggregating.current.receipts)
+    receipts[VICTIM] = replace(receipts[VICTIM], whole=WITHOUT)
+    attempt = replace(
+        state.current,
+        receipts=MappingProxyType(receipts),
+        last_receipt_at=stage.aggregating.current.last_receipt_at,
+    )
+    return replace(state, current=attempt)
+
+
+def evidence_of(stage: Any, state: FederationState, *, whole: bool = False) -> bytes:
+    """The victim's evidence; `whole`: about a record that is whole."""
+    attempt = stage.receipts.current if whole else state.current
+    keys, victim = attempt.encryption_keys, stage.members[VICTIM]
+    context = walk.RoundContext(walk.CHAIN_ID, walk.CONTRACT, 1, 0, attempt.base_digest)
+    place = Place(context, DEALER, stage.members[DEALER].address, keys, attempt.threshold)
+    shares = stage.world.store[attempt.commits[DEALER].shares_cid]
+    ciphertext = root_of(stage_leaves(stage.world.store[attempt.commits[DEALER].ciphertext_cid]))
+    with pytest.MonkeyPatch.context() as patch:
+        if whole:
+            patch.setattr(complaint, "_fault_in", lambda *_: "anything")
+        made = charge(shares, place, VICTIM, victim.private_key, ciphertext)
+    assert made is not None
+    return encode_complaint(VICTIM, {DEALER: made})
+
+
+def test_who_was_dealt_a_bad_record_complains_and_then_vouches_for_the_others(stage: Any) -> None:
+    state = wronged(stage)
+    peer = stage.peer(VICTIM)
+    said = peer.act(state, stage.now)
+    assert said == [Complain(1, 0, Bitmap(1 << DEALER), said[0].evidence_cid), PostReceipt(1, 0, WITHOUT)]
+    assert peer.store.objects[said[0].evidence_cid] == evidence_of(stage, state)
+    assert stage.peer(2).act(state, stage.now) == [PostReceipt(1, 0, Bitmap(0b11111))]
+
+
+def test_a_complaint_is_the_same_after_a_crash_and_is_made_once(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = wronged(stage)
+    peer = stage.peer(VICTIM)
+
+    class PlugPulled(BaseException):
+        pass
+
+    def crash(key: str, action: Any) -> bytes:
+        raise PlugPulled
+
+    monkeypatch.setattr(peer.chain, "submit", crash)
+    with pytest.raises(PlugPulled):
+        peer.act(state, stage.now)
+    promised = peer.journal.complaint(1, 0)
+    again = peer.restarted()
+    # What it finds now does not matter any more: that is what it promised to say.
+    monkeypatch.setattr(again.holdings, "charges", lambda attempt: {})
+    first, receipt = again.act(state, stage.now)
+    assert (first, receipt) == (Complain(1, 0, *promised), PostReceipt(1, 0, WITHOUT))
+    assert again.act(complained(stage, received(stage, state), promised[1]), stage.now)[:1] != [first]
+    with pytest.raises(PromiseRefused, match="another complaint"):
+        again.journal.promise_complaint(1, 0, Bitmap(1), promised[1])
+
+
+def test_a_complaint_that_the_chain_refuses_holds_up_no_receipt(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = wronged(stage)
+    peer = stage.peer(VICTIM)
+    submit = peer.chain.submit
+
+    def refusing(key: str, action: Any) -> bytes:
+        if isinstance(action, Complain):
+            raise TransactionFailed("no coins")
+        return bytes(submit(key, action))
+
+    monkeypatch.setattr(peer.chain, "submit", refusing)
+    assert peer.act(state, stage.now) == [PostReceipt(1, 0, WITHOUT)]
+
+
+def test_who_was_dealt_whole_records_discloses_nothing(stage: Any) -> None:
+    peer = stage.peer(VICTIM)
+    before = set(peer.store.objects)
+    assert peer.act(stage.receipts, stage.now) == [PostReceipt(1, 0, Bitmap(0b11111))]
+    assert set(peer.store.objects) == before and peer.journal.complaint(1, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "participants"), [("proven", WITHOUT), ("false", 0b11111), ("nowhere", 0b11111), ("nonsense", 0b11111)]
+)
+def test_an_aggregator_leaves_out_whom_evidence_names_and_is_moved_by_nothing_else(
+    stage: Any, kind: str, participants: int
+) -> None:
+    state = stage.receipts if kind == "false" else wronged(stage)
+    content = b"nonsense" if kind in ("nonsense", "nowhere") else evidence_of(stage, state, whole=kind == "false")
+    cid = cid_of(content) if kind == "nowhere" else stage.world.put(content)
+    peer = stage.peer(0)
+    (locked,) = peer.act(complained(stage, received(stage, state), cid), stage.now)
+    assert isinstance(locked, CommitAggregate)
+    assert locked.participants == participants
+
+
+def test_nobody_opens_a_set_with_a_dealer_that_evidence_names_and_it_is_given_up(stage: Any) -> None:
+    state = wronged(stage)
+    state = received(stage, state)
+    told = complained(stage, state, stage.world.put(evidence_of(stage, state)))
+    event = AggregateCommitted(1, 0, 0, Index(0), Bitmap(0b11111), Root(b"r" * 32), cid_of(b""), at=stage.now)
+    peer = stage.peer(2)
+    assert peer.act(apply(told, event), stage.now) == [VoteToAbandon(1, 0)]
+    assert peer.journal.next_nonce() == 0
+    without = replace(event, participants=WITHOUT)
+    assert isinstance(stage.peer(4).act(apply(told, without), stage.now)[0], PublishOpening)
+
+
+def test_a_set_is_opened_whatever_an_unproven_complaint_says(stage: Any) -> None:
+    state = complained(stage, received(stage, stage.receipts), cid_of(b"what nobody has"))
+    event = AggregateCommitted(1, 0, 0, Index(0), Bitmap(0b11111), Root(b"r" * 32), cid_of(b""), at=stage.now)
+    assert isinstance(stage.peer(2).act(apply(state, event), stage.now)[0], PublishOpening)
+
+
+def test_evidence_that_is_kept_back_is_asked_for_three_times(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = stage.peer(2)
+    told = complained(stage, wronged(stage), cid_of(b"what nobody has"))
+    asked = []
+
+    def nowhere(cid: Cid, max_bytes: int) -> bytes:
+        asked.append(max_bytes)
+        raise ObjectMissing("nobody has it")
+
+    monkeypatch.setattr(peer.store, "get", nowhere)
+    for _ in range(10):
+        assert peer.holdings.complaints.proven(told, told.current) == 0
+    assert asked == [complaint.complaint_size(5, 3, 1)] * 3
+
+
+def test_a_false_complaints_evidence_is_not_kept(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds a right share of an honest member's key: whoever passes it on helps who lacks one."""
+    pinned: list[Cid] = []
+    for number, state in enumerate((stage.receipts, wronged(stage))):
+        peer = stage.peer(2 + number)
+        cid = stage.world.put(evidence_of(stage, state, whole=number == 0))
+        peer.store.objects[cid] = stage.world.store[cid]
+        monkeypatch.setattr(peer.store, "pin", pinned.append)
+        told = complained(stage, state, cid)
+        peer.holdings.complaints.proven(told, told.current)
+        assert pinned == [cid] * number
