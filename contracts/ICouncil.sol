@@ -131,7 +131,8 @@ interface ICouncil is IRecord {
     // ---------------------------------------------------------------- votes
     //
     // Members that are heard vote, in any phase of a run that has begun and is not finished (Refuse: while bonds are held). A vote
-    // cannot be taken back. With t votes (`threshold`) of members that are still heard the motion is carried at once.
+    // cannot be taken back. With t votes (`threshold`) of members that are still heard the motion is carried at once. Votes on members
+    // (Admit, Remove) count while the same members stand: when somebody has come or gone, they are cast anew.
 
     /// @notice Admit: `account` may enrol. It has the next free index (at most 64 members, ever), or its old one.
     function voteToAdmit(address account) external;

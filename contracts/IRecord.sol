@@ -33,7 +33,7 @@ interface IRecord {
         uint32 aggregateWindow;
         uint32 challengeWindow; // at least 1
         uint32 closeWindow; // a round that does not close within it ends the run
-        uint96 bond; // wei, paid at enrolment
+        uint96 bond; // wei, paid at enrolment; at least 32, so that no demand is free
     }
 
     struct Member {
