@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import current_thread
+from threading import Lock, current_thread
 from typing import Any
 
 import numpy as np
@@ -182,6 +182,7 @@ class Federation:
         """What a member really encrypted, by (member, round, attempt), where it is not what it should have."""
         self._turns = Turns(len(self.peers) - len(absent))
         self._head = self._looks = self._standstills = 0
+        self._clock = Lock()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> FederationState:
         """Let every peer work until it ends by itself, or all are stopped; the state then. Raises what no peer should.
@@ -202,8 +203,9 @@ class Federation:
 
     def pass_time(self, seconds: int) -> None:
         """Let so much of the chain's time go by."""
-        self.anvil.rpc("evm_increaseTime", seconds)
-        self.anvil.rpc("evm_mine")
+        with self._clock:
+            self.anvil.rpc("evm_increaseTime", seconds)
+            self.anvil.rpc("evm_mine")
 
     def expected_model(self, round: int) -> bytes:
         """The model that the participants' plaintext updates give, trained here again and summed by numpy (M1, M2)."""

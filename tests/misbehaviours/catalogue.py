@@ -83,16 +83,17 @@ class Expected:
 
     @property
     def named_by(self) -> str:
-        """Who is told whose it was, in words."""
-        told = [f"the contract refuses: {self.refused}"] if self.refused else []
-        told += [f"its own peer stops: {self.stops}"] if self.stops else []
-        told += ["peers" if self.logged else ""] + [f"audit check {number}" for number in self.faults]
-        told += [f"the contract, by {_RULES[self.slashed]}"] if self.slashed else []
-        told += [f"the contract, {self.strikes} strike" + "s" * (self.strikes > 1)] if self.strikes else []
-        return "; ".join(part for part in told if part) or "nobody"
+        """Who tells whose it was, in words."""
+        told = ["the contract refuses it"] if self.refused else []
+        told += ["its own peer stops"] if self.stops else []
+        told += ["peers"] if self.logged else []
+        told += ["audit check " + ", ".join(map(str, self.faults))] if self.faults else []
+        told += [f"slashed by {_RULES[self.slashed]}"] if self.slashed else []
+        told += ["a strike"] if self.strikes else []
+        return "; ".join(told) or "nobody"
 
 
-_RULES = {n: f"R{n}" for n in range(1, 6)} | {6: "its silence on a demand", 7: "vote"}
+_RULES = {n: f"R{n}" for n in range(1, 6)} | {6: "silence on a demand", 7: "vote"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Misbehaviour:
     tries: str
     why: str
     expected: Expected
+    module: str
     roles: tuple[type, ...] = ()
     store: Door | None = None
     reader: Door | None = None
@@ -168,7 +170,7 @@ def misbehaviour(name: str, why: str, expected: Expected, **more: Any) -> Callab
             parts["roles"] = (*parts.get("roles", ()), it)
         line = (it.__doc__ or "").partition("\n")[0].rstrip(".")
         assert line and name not in MISBEHAVIOURS
-        MISBEHAVIOURS[name] = Misbehaviour(name, line[0].lower() + line[1:], why, expected, **parts)
+        MISBEHAVIOURS[name] = Misbehaviour(name, line, why, expected, it.__module__, **parts)
         return it
 
     return enter

@@ -244,8 +244,8 @@ class ReplayedUpdate(Forger):
 
 @misbehaviour(
     "reused-key",
-    "nobody can tell. It harms who does it alone: whoever knows both key sums learns no more than the sums, but the"
-    " difference of its two ciphertexts hides its updates no longer behind two keys",
+    "nobody can tell; every round has public polynomials of its own, so both ciphertexts stay ring-LWE samples of one"
+    " secret, and what it risks is its own",
     Expected(),
     round=2,
 )

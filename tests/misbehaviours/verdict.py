@@ -13,7 +13,11 @@ from in_step import Federation, Ground, Peer
 from fedchain.protocol.events import MemberSlashed
 from fedchain.protocol.ids import members_of
 
-from .catalogue import MISBEHAVIOURS, Liar, Misbehaviour
+from .catalogue import MISBEHAVIOURS, Liar, Misbehaviour, replaced
+from .doors import Slowness
+
+SLOW_S = 240
+"""How long a slow store takes for an object, in the chain's time."""
 
 
 def played(ground: Ground, folder: Path, it: Misbehaviour) -> Federation:
@@ -37,7 +41,8 @@ def play(federation: Federation, it: Misbehaviour) -> Federation:
         closed = all(closed_rounds(peer) >= it.round + it.settles for peer in honest)
         return closed and bool(watcher.refresh().slashed) == bool(it.expected.slashed)
 
-    federation.run(all_came_of_it)
+    with replaced(Slowness, "wait", lambda: federation.pass_time(SLOW_S)):
+        federation.run(all_came_of_it)
     federation.contributed.update(Liar.contributed)
     return federation
 
