@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock, current_thread
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from fedchain.chain.deployment import Deployment, terms_of, verify
 from fedchain.chain.reader import Reader
 from fedchain.chain.sender import Sender, VolatileJournal
 from fedchain.crypto import generate_encryption_key
-from fedchain.errors import FedchainError
+from fedchain.errors import FedchainError, ObjectMissing
 from fedchain.lab.memory import MemoryKeys, Stopped, Turns
 from fedchain.learn import Machine, first_model, load_task, local_data_of, train_locally
 from fedchain.peer.journal import Journal
@@ -66,10 +67,12 @@ class Ground:
     `enrol` and `keep` come before the first `Federation`, which begins on a copy of that state.
     """
 
-    def __init__(self, anvil: Any, folder: Path, *, rounds: int = 2, members: int = MEMBERS) -> None:
+    def __init__(
+        self, anvil: Any, folder: Path, *, rounds: int = 2, members: int = MEMBERS, settings: tuple[str, ...] = ()
+    ) -> None:
         self.anvil, self.folder = anvil, folder
         self.members = [_member(bytes.fromhex(key[2:])) for key in anvil.keys[:members]]
-        self.charter = self._agreed([f"run.rounds={rounds}"])
+        self.charter = self._agreed([f"run.rounds={rounds}", *settings])
         self.task = load_task(folder / "task.py", self.charter.task_sha256)
         self.objects: dict[Cid, bytes] = {}
         self.deployed = self._founded()
@@ -79,9 +82,11 @@ class Ground:
         """Where the founder puts charter and first model."""
         return shelf(self.objects)
 
-    def enrol(self) -> None:
-        """Everybody pays its bond, and registers its key and weight."""
-        for member in self.members:
+    def enrol(self, *, others_than: int | None = None) -> None:
+        """Everybody pays its bond, and registers its key and weight; one member may do so elsewhere."""
+        for index, member in enumerate(self.members):
+            if index == others_than:
+                continue
             sender = Sender(self.anvil.url, self.deployed.address, member.private, VolatileJournal())
             state = self.reader().refresh()
             enrol(state, stand(state, self.folder, member.address), sender, member.x25519_public)
@@ -120,7 +125,15 @@ def _member(private: bytes) -> Member:
     return Member(private, Address(Account.from_key(private).address), x25519_private, x25519_public)
 
 
-def shelf(objects: dict[Cid, bytes], kind: type[MemoryStore] = MemoryStore) -> MemoryStore:
+class Shelf(MemoryStore):
+    """A store that pins only what there is."""
+
+    def pin(self, cid: Cid) -> None:
+        if cid not in self.served:
+            raise ObjectMissing(f"no peer has {cid}")
+
+
+def shelf(objects: dict[Cid, bytes], kind: type[Shelf] = Shelf) -> MemoryStore:
     """A store of these objects."""
     store = kind()
     store.served = objects
@@ -169,6 +182,7 @@ class Federation:
         """What a member really encrypted, by (member, round, attempt), where it is not what it should have."""
         self._turns = Turns(len(self.peers) - len(absent))
         self._head = self._looks = self._standstills = 0
+        self._clock = Lock()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> FederationState:
         """Let every peer work until it ends by itself, or all are stopped; the state then. Raises what no peer should.
@@ -189,8 +203,9 @@ class Federation:
 
     def pass_time(self, seconds: int) -> None:
         """Let so much of the chain's time go by."""
-        self.anvil.rpc("evm_increaseTime", seconds)
-        self.anvil.rpc("evm_mine")
+        with self._clock:
+            self.anvil.rpc("evm_increaseTime", seconds)
+            self.anvil.rpc("evm_mine")
 
     def expected_model(self, round: int) -> bytes:
         """The model that the participants' plaintext updates give, trained here again and summed by numpy (M1, M2)."""
@@ -200,10 +215,17 @@ class Federation:
         form = update_format(charter, update_size_of(base, charter))
         participants = members_of(attempt.aggregate.participants)
         total = sum(self._values(attempt, base, index) for index in participants)
-        weights = [min(member.weight, charter.update.weight_cap or 2**32) for member in attempt.members.values()]
-        weight = sum(attempt.members[index].weight for index in participants)
-        mean = (total - len(participants) * form.steps).astype(np.float64) * (form.step * max(weights) / weight)
+        weights = self._weights(attempt)
+        weight = sum(weights[index] for index in participants)
+        mean = (total - len(participants) * form.steps).astype(np.float64) * (
+            form.step * max(weights.values()) / weight
+        )
         return assemble(layout_of(base), (flatten(base) + mean[: form.size]).astype(np.float32))
+
+    def _weights(self, attempt: Attempt) -> dict[Index, int]:
+        """What each member's update counts, up to the charter's cap."""
+        cap = self.ground.charter.update.weight_cap or 2**32
+        return {index: min(member.weight, cap) for index, member in attempt.members.items()}
 
     def _values(self, attempt: Attempt, base: bytes, index: Index) -> NDArray[np.int64]:
         """One member's update as integers."""
@@ -218,8 +240,8 @@ class Federation:
         )
         return quantise(
             trained.update,
-            weight=attempt.members[index].weight,
-            max_weight=max(member.weight for member in attempt.members.values()),
+            weight=self._weights(attempt)[index],
+            max_weight=max(self._weights(attempt).values()),
             form=update_format(charter, update_size_of(base, charter)),
             rotation=b"",
             random=np.random.default_rng(seed_for("rounding", seed, **place)),
@@ -228,6 +250,7 @@ class Federation:
     def _live(self, peer: Peer) -> None:
         """One peer's life, in a thread of its own that runs only in its turns."""
         seat, expected = peer.index - sum(index < peer.index for index in self.absent), False
+        current_thread().name = f"member-{peer.index}"
         try:
             self._turns.wait(seat)
             self._work(peer, seat)
@@ -264,7 +287,7 @@ class Federation:
             sender = peer.sender_kind(Sender)(
                 self.anvil.url, reader.contract, peer.member.private, journal, chain_id=reader.chain_id
             )
-            store = shelf(self.objects, peer.store_kind(MemoryStore))
+            store = shelf(self.objects, peer.store_kind(Shelf))
             peer.bend(made)
             run_peer(
                 standing=stand(state, peer.folder or ground.folder, peer.member.address, store.get),
@@ -279,7 +302,7 @@ class Federation:
                 seed=peer.seed or ground.charter.run.seed,
                 engine="numpy",
                 log=log,
-                stay=False,
+                stay=True,
                 poll_s=0.001,
             )
 

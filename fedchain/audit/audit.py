@@ -21,6 +21,7 @@ from ..protocol.ids import Index, members_of, size_of
 from ..protocol.phase import challenges_end_at, live_attempt, training_end
 from ..protocol.privacy import account_of
 from ..protocol.state import Attempt, FederationState
+from ..protocol.suspicion import suspicion, was_opened
 from .bundle import Bundle
 from .closing import check_closing
 from .founding import CodeCheck, check_chain, check_charter, check_code, check_genesis
@@ -100,6 +101,7 @@ class _Audit:
         self._watch = watch
         self._right: dict[Refutation, bool] = {}
         self._complaints: list[Complaint] = []
+        self._opened: set[tuple[int, int]] = set()
 
     def run(self, code_check: CodeCheck | None) -> Report:
         self._watch(0, 1, "reading the chain")
@@ -165,7 +167,8 @@ class _Audit:
         elif outcome == "open" and training_end(state, attempt, now) is None:
             self._defer(subject.scope, "the training window is open")
         else:
-            check_closing(subject, check_uploads(subject))
+            if check_closing(subject, check_uploads(subject)).opened is not None:
+                self._opened.add((attempt.round, attempt.attempt))
         self._right |= subject.right
         self._complaints += subject.complaints
         self._shelf.clear(keep=attempt.result.model_cid if attempt.result else attempt.base_cid)
@@ -245,7 +248,12 @@ class _Audit:
             model_cid=state.model_cid,
             faults=self._ledger.faults(),
             privacy=account_of(charter, state) if charter else None,
+            suspicion=suspicion(state, is_spoiled=self._is_spoiled),
         )
+
+    def _is_spoiled(self, attempt: Attempt) -> bool:
+        """Whether an attempt's set was opened by t members, and not even the auditor could decode it."""
+        return was_opened(attempt) and (attempt.round, attempt.attempt) not in self._opened
 
 
 def _attempts(state: FederationState, now: int) -> Iterator[tuple[Attempt, Outcome]]:

@@ -18,6 +18,7 @@ from .words import (
     privacy_in_words,
     refutation_in_words,
     seconds_in_words,
+    spoiled_in_words,
     time_in_words,
     verdict_in_words,
 )
@@ -66,6 +67,7 @@ def render_html(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict_in_words(report),
+        spoiled=spoiled_in_words(report.suspicion),
         complained=[complaint_in_words(report, complaint) for complaint in report.complaints],
         refuted=[refutation_in_words(report, refutation) for refutation in report.refutations],
         privacy=privacy_in_words(report.privacy) if report.privacy else "",

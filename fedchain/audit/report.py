@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from ..errors import Evidence
 from ..protocol.charter import Charter
-from ..protocol.ids import Address, Cid, Digest, Index
+from ..protocol.ids import Address, Cid, Digest, Index, members_of
 from ..protocol.privacy import PrivacyAccount
+from ..protocol.suspicion import Suspicion
 
 FORMAT = 1
 """The version of the JSON form; it changes when an entry changes its meaning."""
@@ -278,6 +279,8 @@ class Report:
     model_cid: Cid
     faults: tuple[Evidence, ...]
     privacy: PrivacyAccount | None = None
+    suspicion: Suspicion | None = None
+    """What spoiled sets tell of who spoiled them."""
 
     @property
     def verdict(self) -> Literal["ok", "fault"]:
@@ -309,6 +312,7 @@ class Report:
             "unfinished": [_account_json(a) for a in self.unfinished],
             "refutations": [asdict(r) for r in self.refutations],
             "complaints": [asdict(c) for c in self.complaints],
+            "spoiled": _suspicion_json(self.suspicion) if self.suspicion else None,
             "votings": [asdict(v) for v in self.votings],
             "demands": [asdict(d) for d in self.demands],
             "money": asdict(self.money),
@@ -333,6 +337,15 @@ def _privacy_json(account: PrivacyAccount) -> dict[str, Any]:
             {**asdict(release), "epsilon": _finite(release.epsilon), "total": _finite(release.total)}
             for release in account.releases
         ],
+    }
+
+
+def _suspicion_json(found: Suspicion) -> dict[str, Any]:
+    return {
+        "sets": [{"round": attempt.round, "attempt": attempt.attempt} for attempt in found.spoiled],
+        "in_all": list(members_of(found.always)),
+        "closed_since": list(members_of(found.cleared)),
+        "suspects": list(members_of(found.suspects)),
     }
 
 

@@ -18,6 +18,7 @@ from .words import (
     privacy_in_words,
     refutation_in_words,
     seconds_in_words,
+    spoiled_in_words,
     verdict_in_words,
     voting_in_words,
 )
@@ -48,6 +49,7 @@ def print_report(console: Console, report: Report) -> None:
         console.print(Text(f"privacy: {privacy_in_words(report.privacy)}", style), soft_wrap=True)
         console.print()
     _print_lines(console, "·", "dim", _decisions(report))
+    _print_lines(console, "!", "yellow", spoiled_in_words(report.suspicion))
     fallen = [refutation_in_words(report, refutation) for refutation in report.refutations]
     _print_lines(console, "!", "yellow", fallen)
     for fault in report.faults:

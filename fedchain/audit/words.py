@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from ..protocol.ids import members_of
 from ..protocol.privacy import PrivacyAccount
+from ..protocol.suspicion import Suspicion
 from .report import Complaint, Refutation, Report, Voting
 
 
@@ -57,6 +59,18 @@ def privacy_in_words(account: PrivacyAccount) -> str:
     noise = f"noise {account.multiplier:g} times what one {'record' if account.mode == 'records' else 'member'} can add"
     spent = f"ε {account.spent:.3f} of {account.epsilon:g} spent at δ {account.delta:g}"
     return f"{spent}, by {_count(len(account.releases), 'release')}; {noise}; room for {account.rounds_left} more"
+
+
+def spoiled_in_words(found: Suspicion | None) -> list[str]:
+    """What the sets that were opened and did not close tell of who spoiled them: people decide whom to remove."""
+    if found is None:
+        return []
+    places = ", ".join(f"round {attempt.round} attempt {attempt.attempt + 1}" for attempt in found.spoiled)
+    lines = [f"opened by t members, and did not close: {places}; in all of them: {_indices(found.always)}"]
+    if found.cleared:
+        lines.append(f"of these in a sum that closed since: {_indices(found.cleared)}")
+    price = "to remove an honest member by vote costs the secrecy of one update of its"
+    return [*lines, f"if one member spoils every set that it is in, it is among: {_indices(found.suspects)}; {price}"]
 
 
 def motion_in_words(voting: Voting) -> str:
@@ -147,6 +161,10 @@ def seconds_in_words(seconds: int) -> str:
     if hours:
         return f"{hours} h {m:02} min"
     return f"{m} min {s:02} s" if minutes else f"{s} s"
+
+
+def _indices(members: int) -> str:
+    return ", ".join(str(index) for index in members_of(members)) or "nobody"
 
 
 def _count(number: int, noun: str) -> str:

@@ -29,7 +29,7 @@ def charter(
     typer.echo(f"federation  {agreed.federation.name}: at most {agreed.run.rounds} rounds, {agreed.algorithm.name}")
     typer.echo(f"learning    {summary_of(agreed.algorithm, agreed.outer)}")
     if agreed.update.mask < 1:
-        typer.echo(f"mask        each round trains and sends {agreed.update.mask:g} of the parameters, other ones every time")
+        typer.echo(f"mask        each round trains and sends {agreed.update.mask:g} of the parameters, drawn anew")
     typer.echo(f"threshold   any {agreed.threshold} of {len(agreed.federation.members)} members can open, or read")
     for index, member in enumerate(agreed.federation.members):
         typer.echo(f"member {index:<4} {member}")

@@ -225,8 +225,9 @@ class LocalFederation:
             peer.stop()
 
     def meters(self) -> list[Meter]:
-        """What each peer metered, one entry a round (`fedchain.peer.meter`)."""
-        return [read_meter(path) for peer in self.peers if (path := peer.folder / "rounds.jsonl").exists()]
+        """What each peer metered, by index, one entry a round (`fedchain.peer.meter`); of who never began, nothing."""
+        files = [peer.folder / "rounds.jsonl" for peer in self.peers]
+        return [read_meter(file) if file.exists() else () for file in files]
 
 
 def _key_file(workdir: Path, index: int) -> Path:

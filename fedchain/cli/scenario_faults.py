@@ -85,6 +85,9 @@ class Faults:
     def start(self) -> None:
         """Start every peer."""
         self._began = time.monotonic()
+        for lie in self._scenario.lies:
+            when = f"in round {lie.round}" if lie.round else "in every round"
+            self._say(f"{_who(lie.peers)} will misbehave {when}: {lie.name}")
         for peer in self._local.peers:
             self._start(peer)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import assert_never
 
-from ..audit.words import privacy_in_words
+from ..audit.words import privacy_in_words, spoiled_in_words
 from ..errors import CharterMismatch
 from ..protocol.charter import Charter, read_charter
 from ..protocol.events import Motion
@@ -29,6 +29,7 @@ from ..protocol.phase import (
 )
 from ..protocol.privacy import account_of
 from ..protocol.state import Attempt, Ballot, FederationState
+from ..protocol.suspicion import suspicion
 from ..protocol.votes import votes_for
 
 
@@ -95,6 +96,7 @@ def picture(state: FederationState, now: int, where: str, charter: Charter | Non
     account = account_of(charter, state) if charter is not None else None
     if account is not None:
         lines.append(Text("privacy: " + privacy_in_words(account), "bold red" if account.is_overspent else ""))
+    lines += [Text(f"spoiled {line}", "bold red") for line in spoiled_in_words(suspicion(state))]
     lines += [Text(f"motion  {line}") for line in motions_of(state)]
     lines += [Text(f"demand  {line}") for line in demands_of(state, now)]
     return Group(head, _members(state, attempt, phase, now), *lines)

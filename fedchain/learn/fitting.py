@@ -76,7 +76,7 @@ def fit(
     device = next(model.parameters()).device
     shuffle = torch.Generator().manual_seed(seed_for("shuffle", seed))
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    anchors = [parameter.detach().clone() for parameter in trainable]
+    anchors = [parameter.detach().clone() for parameter in trainable] if algorithm.mu else []
     held = [(parameter, moves, parameter.detach().clone()) for parameter, moves in trained]
     uneven = algorithm.sampling == "class-balanced" or algorithm.loss == "class-weighted"
     classes = classes_of(task, examples) if uneven else None
@@ -117,6 +117,7 @@ def fit(
             )
         if clock() >= deadline:
             break
+    optimizer.zero_grad()  # gradients of a large model take as much room as itself
     return Fitted(loss=mean, steps=done, momentum=float(optimizer.param_groups[0].get("momentum", 0.0)))
 
 

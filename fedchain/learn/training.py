@@ -119,7 +119,8 @@ def train_locally(
             mixed_precision=machine.mixed_precision,
             clock=clock,
         )
-        update = _vector(task, model, layout) - flatten(base)[: layout.size]
+        update = _vector(task, model, layout)
+        update -= flatten(base)[: layout.size]
         own = None
         if controls is not None:
             own = _next_control(update, controls, model, layout, algorithm.effective_steps / fitted.steps)
@@ -307,10 +308,12 @@ def _controls(base: bytes, kept: bytes | None, layout: ModelLayout) -> tuple[Vec
 def _drift(model: nn.Module, layout: ModelLayout, controls: tuple[Vector, Vector], algorithm: Algorithm) -> Drift:
     """What corrects each step: common less own, in one step's measure (the paper's −η(c − c_i))."""
     common, own = controls
-    shifts = split(layout, ((common - own) / np.float32(algorithm.effective_steps)).astype(np.float32))
+    shift = common - own
+    shift /= np.float32(algorithm.effective_steps)
+    shifts = split(layout, shift)
     parameters = dict(model.named_parameters())
     return [
-        (parameters[name], torch.from_numpy(shift.copy()).to(parameters[name].device))
+        (parameters[name], torch.from_numpy(shift).to(parameters[name].device))
         for name, shift in shifts.items()
         if name in parameters and parameters[name].requires_grad
     ]
@@ -335,7 +338,9 @@ def _next_control(
     common, own = controls
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     moved = np.repeat([name in trainable for name in layout.names], layout.sizes)
-    following: Vector = np.where(moved, own - common + change * np.float32(scale), np.float32(0))
+    following: Vector = own - common
+    following += change * np.float32(scale)
+    following[~moved] = 0
     return following
 
 

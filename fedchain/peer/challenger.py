@@ -21,6 +21,7 @@ from ..crypto import (
 )
 from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing
 from ..protocol.actions import VoteToRefuse
+from ..protocol.cid import cid_of
 from ..protocol.disputes import Refused, attempt_of, judge
 from ..protocol.events import ResultCommitted, UpdateCommitted
 from ..protocol.evidence import Challenge
@@ -91,6 +92,9 @@ class Challenger:
         right_roots = (result.key_sum_root, result.result_root) == (opened.key_sum_root, opened.result_root)
         right_model = result.model_digest == outcome.digest
         if right_roots and right_model:
+            if cid_of(outcome.model) != result.model_cid:
+                # What stands is the digest. Nobody is refused for a CID: late votes would hit who posts it rightly.
+                self._say_once(state, result, "the right model, posted with the CID of other bytes")
             return True
         if right_roots:
             # A contract cannot hash a model: there is no evidence of this, and only a vote.

@@ -114,7 +114,9 @@ class Decoder:
         return self._insufficient is not None and self._insufficient[:2] == (attempt.round, attempt.attempt)
 
     def forget(self, before_round: int) -> None:
-        """Let the openings of rounds before `before_round` go."""
+        """Let go of openings of rounds before `before_round`, and of what that round and earlier ones were decoded to:
+        the next one is trained beside it, and the model and the result are on disk."""
+        self._outcomes = {round: outcome for round, outcome in self._outcomes.items() if round > before_round}
         for published in [p for p in self._openings if p.round < before_round]:
             del self._openings[published]
 

@@ -73,13 +73,14 @@ class Holdings:
             return
         with ThreadPoolExecutor(max_workers=4) as pool:
             for commit, outcome in zip(unseen, pool.map(lambda c: self._try(state, attempt, c), unseen), strict=True):
+                dealer, log = state.accounts[commit.index], self._context.log
                 if isinstance(outcome, Holding):
                     self._held[commit] = outcome
                 elif isinstance(outcome, Fault):
                     self._refused[commit] = str(outcome)
-                    self._context.log.warning("update refused", member=int(commit.index), reason=str(outcome))
+                    log.warning("update refused", round=commit.round, offender=dealer, reason=str(outcome))
                 else:
-                    self._context.log.warning("update not yet available", member=int(commit.index), reason=str(outcome))
+                    log.warning("update not yet available", round=commit.round, author=dealer, reason=str(outcome))
 
     def whole(self, attempt: Attempt) -> Bitmap:
         """The updates of this attempt that are whole for this peer."""
@@ -205,7 +206,7 @@ class Holdings:
                     private_key=private_key,
                 )
             except Fault as fault:
-                context.log.warning("share refused", member=int(commit.index), reason=str(fault))
+                context.log.warning("share refused", round=commit.round, offender=dealer, reason=str(fault))
                 place = Place(round_context, commit.index, dealer, keys, threshold)
                 charged = charge(shares, place, context.me, private_key, ciphertext_root)
         context.store.pin(commit.ciphertext_cid)

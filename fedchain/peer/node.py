@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import Fault, TransactionFailed, UsageError, WorldError
-from ..protocol.ids import Cid, Index
+from ..protocol.ids import Cid, Digest, Index
 from ..protocol.phase import Phase, bond_free_at, live_attempt, phase_of, start_of_run
 from ..protocol.retention import needed_keys
 from ..protocol.state import FederationState
@@ -151,7 +151,7 @@ class Node:
         if 0 <= before < closed:
             context, attempt = self._context, state.closed[closed]
             assert attempt.result is not None
-            self._keeper.submit(self._keep, attempt.result.model_cid)
+            self._keeper.submit(self._keep, attempt.result.model_digest, attempt.result.model_cid)
             context.meter.close(closed, attempt.attempt)
             context.log.info("round closed", round=closed)
             self._erase_keys(state, now)
@@ -170,12 +170,18 @@ class Node:
         if erased:
             context.log.info("old keys erased", keys=[public.hex() for public in erased])
 
-    def _keep(self, model: Cid) -> None:
-        """Pin a model, beside the work: others have it too, and no duty waits for it."""
+    def _keep(self, digest: Digest, cid: Cid) -> None:
+        """Pin a model, beside the work: no duty waits for it. Where nobody has it, its author keeps it back from those
+        who join later: store this peer's own."""
+        context = self._context
         try:
-            self._context.store.pin(model)
+            context.store.pin(cid)
         except WorldError as error:
-            self._context.log.warning("model not pinned", model=model, reason=str(error))
+            context.log.warning("model not pinned", model=cid, reason=str(error))
+            try:
+                context.store.put(context.model(digest, cid))
+            except WorldError as unstored:
+                context.log.warning("model not stored", model=cid, reason=str(unstored))
 
 
 def has_left(state: FederationState, me: Index, now: int) -> bool:

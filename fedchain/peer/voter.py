@@ -1,17 +1,20 @@
 """The voter (P5.14): gives up a set that cannot be opened, so that its round may begin again.
 
-Duty: vote to abandon the locked set of the round under way, at once if this peer can show that it is spoiled, or that a
-dealer in it dealt a bad record; after half of the close window if fewer than t openings have come, or those that came
-do not open the sum. Refusals: nothing is given up that this peer could close itself, and no set twice. (Votes on
-members are for people: `fedchain vote`; the trainer votes to stop, the challenger refuses a model.)
+Duty: vote to abandon the locked set of the round under way if this peer can show that it is spoiled, or that a dealer
+in it dealt a bad record: the first on a model at once, a later one once members have removed somebody in it by vote, as
+only then the next set need not hold the same members; and after half of the close window, whatever keeps it from being
+closed. Refusals: nothing is given up that this peer could close itself, and no set twice. (Votes on members are for
+people: `fedchain vote`; the trainer votes to stop, the challenger refuses a model.)
 """
 
 from __future__ import annotations
 
 from ..protocol.actions import VoteToAbandon
 from ..protocol.disputes import Refused
+from ..protocol.ids import members_of
 from ..protocol.phase import Phase, live_attempt, phase_of, round_began_at
 from ..protocol.state import Attempt, FederationState
+from ..protocol.suspicion import suspicion
 from ..protocol.votes import check_vote
 from .context import PeerContext
 from .crash import crash_point
@@ -27,6 +30,7 @@ class Voter:
         self._holdings = holdings
         self._decoder = decoder
         self._refused: set[tuple[int, int]] = set()
+        self._told: set[tuple[int, int]] = set()
 
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
@@ -41,19 +45,33 @@ class Voter:
         began = round_began_at(state, now)
         assert began is not None
         late = now >= began + state.terms.close_window_s // 2
+        locked = attempt.aggregate
+        assert locked is not None
+        # A further try with the same members is worth one of a few (MAX_ABANDONED), and most likely in vain.
+        again = bool(state.abandoned.get(attempt.base_digest)) and not locked.participants & state.removed
         if phase is Phase.OPENING:
-            assert attempt.aggregate is not None
-            if attempt.aggregate.participants & self._holdings.complaints.proven(state, attempt):
+            if locked.participants & self._holdings.complaints.proven(state, attempt) and (late or not again):
                 return "a dealer in it is proven to have dealt a bad record: nobody honest opens it"
             came = f"{len(attempt.openings)} openings of {attempt.threshold}"
             return f"{came} came in half of the close window" if late else None
         if self._decoder.outcome(state, attempt) is not None:
             return None
         if self._decoder.is_spoiled(attempt):
-            return "spoiled: the key of a participant is not the one that it dealt"
+            self._tell(state, attempt)
+            return None if again and not late else "spoiled: the key of a participant is not the one that it dealt"
         if late and self._decoder.is_undecodable(attempt):
             return "the openings of half of the close window do not open the sum"
         return None
+
+    def _tell(self, state: FederationState, attempt: Attempt) -> None:
+        """Say once who may have spoiled the set: whom to remove is for people to decide."""
+        place = attempt.round, attempt.attempt
+        found = suspicion(state, under_way=attempt)
+        if place not in self._told and found is not None:
+            self._told.add(place)
+            in_all, suspects = (list(members_of(members)) for members in (found.always, found.suspects))
+            sets = len(found.spoiled)
+            self._context.log.error("spoiled", round=attempt.round, sets=sets, in_all=in_all, suspects=suspects)
 
     def _abandon(self, state: FederationState, attempt: Attempt, reason: str, now: int) -> bool:
         context, place = self._context, (attempt.round, attempt.attempt)

@@ -18,7 +18,8 @@ from ..errors import MalformedObject, UsageError
 from .charter import Update
 from .ids import Index
 from .model import Vector
-from .rotation import root_of_block, rotate, turn_back
+from .parts import length_of, parts_of
+from .rotation import root_of_block, rotate_in_place, turn_back_in_place
 from .state import Attempt
 from .update_format import UpdateFormat
 
@@ -60,10 +61,13 @@ def quantise(
     units /= form.step
     # The division may land an ulp beyond the last unit: clip in units, so that the range holds exactly.
     np.clip(units, -form.steps, form.steps, out=units)
-    down = np.floor(units)
-    # Compare the fraction instead of flooring units + u: that sum would round up at the top of the range.
-    up = random.random(units.shape) < units - down
-    values: NDArray[np.int64] = down.astype(np.int64) + up + form.steps
+    # The integers take the floats' own place: of a large model there is no room for many copies.
+    values: NDArray[np.int64] = units.view(np.int64)
+    for some in parts_of(units.size):
+        down = np.floor(units[some])
+        # Compare the fraction instead of flooring units + u: that sum would round up at the top of the range.
+        up = random.random(down.shape) < units[some] - down
+        values[some] = down.astype(np.int64) + up + form.steps
     return values
 
 
@@ -73,7 +77,9 @@ def clipped_fraction(
     """Which part of the values, in [0, 1], `quantise` cuts at ±clip_value: more than a few in a thousand is a charter
     whose clip_value is too small."""
     unclipped = _weighted(update, weight, max_weight, form, rotation)
-    return float(np.mean(np.abs(unclipped) > form.settings.clip_value))
+    most = form.settings.clip_value
+    cut = sum(int(np.count_nonzero(np.abs(unclipped[some]) > most)) for some in parts_of(form.values))
+    return cut / form.values
 
 
 def average(
@@ -102,14 +108,21 @@ def average(
     lowest, highest = int(sums.min()), int(sums.max())
     if lowest < 0 or highest > most:
         raise MalformedObject("sum: range", expected=f"0 to {most}", got=f"{lowest} to {highest}")
-    centred = sums.astype(np.int64) - participants * form.steps
+    centred = sums.astype(np.int64)
+    centred -= participants * form.steps
     if form.block > 1:
-        centred = turn_back(centred, form.block, rotation)
+        turn_back_in_place(centred, form.block, rotation)
     largest = 1 if form.noise is not None and form.noise.by_records else max_weight
     scale = form.step * largest / total_weight / root_of_block(form.block)
-    mean = np.zeros(form.size)
-    mean[form.places(rotation)] = centred[: form.sent].astype(np.float64) * scale
-    return mean
+    # The floats take the integers' own place.
+    mean: NDArray[np.float64] = centred.view(np.float64)
+    for some in parts_of(form.sent):
+        mean[some] = centred[some].astype(np.float64) * scale
+    if form.sent == form.size:
+        return mean[: form.size]
+    every = np.zeros(form.size)
+    every[form.places(rotation)] = mean[: form.sent]
+    return every
 
 
 def next_model(base: Vector, average: NDArray[np.float64]) -> Vector:
@@ -131,7 +144,9 @@ def _weighted(
     """Steps 1 to 3 of `quantise`, (form.values,) float64, a fresh array."""
     if update.shape != (form.size,):
         raise ValueError(f"an update of this federation has {form.size} parameters, not {update.shape}")
-    weighted = update[form.places(rotation)].astype(np.float64)
+    values = np.zeros(form.values)
+    weighted = values[: form.sent]
+    weighted[:] = update[form.places(rotation)]
     if not np.isfinite(weighted).all():
         count = int(np.count_nonzero(~np.isfinite(weighted)))
         raise UsageError(
@@ -140,8 +155,10 @@ def _weighted(
         )
     factor = weight / max_weight
     if form.settings.clip_norm:
-        norm = float(np.sqrt(np.square(weighted).sum()))
+        norm = length_of(weighted)
         if norm > form.settings.clip_norm:
             factor *= form.settings.clip_norm / norm
     weighted *= factor
-    return rotate(weighted, form.block, rotation) if form.block > 1 else weighted
+    if form.block > 1:
+        rotate_in_place(values, form.block, rotation)
+    return values

@@ -12,13 +12,16 @@ The genesis holds the state that every run begins with.
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MalformedObject
 from .arithmetic import next_model
 from .charter import Charter, Outer
-from .model import ModelLayout, Vector, assemble, flatten, layout_of
+from .model import ModelLayout, assemble, flatten, layout_of
+from .parts import parts_of
 
 STATE_PREFIX = "~fedchain."
 """What a state tensor's name begins with; "~" sorts behind all printable ASCII, so state stands behind the model."""
@@ -95,14 +98,20 @@ def following_model(base: bytes, mean: NDArray[np.float64], *, charter: Charter,
     if mean.shape != (update_size(model, charter),):
         raise ValueError(f"an average of {mean.shape} values is none of updates of {update_size(model, charter)}")
     d, names = model.size, state_names(charter)
-    values = flatten(base)
-    state = {name: values[d * (i + 1) : d * (i + 2)].astype(np.float64) for i, name in enumerate(names)}
-    if CONTROL in state:
-        state[CONTROL] = _kept(state[CONTROL] + mean[d:] * (weight / of_weight))
-    change = _step(mean[:d], state, charter.outer)
-    parts: list[Vector] = [next_model(values[:d], change)]
-    parts += [state[name].astype(np.float32) for name in names]
-    return assemble(stored_layout(model, charter), np.concatenate(parts))
+    size = flatten(base).size
+    # The base's copy, whose values move where they stand: of a large model and its state no third is held.
+    following = BytesIO(base)
+    rows = np.frombuffer(following.getbuffer(), dtype="<f4", offset=len(base) - 4 * size).reshape(1 + len(names), d)
+    for some in parts_of(d):
+        state = {name: rows[1 + i, some].astype(np.float64) for i, name in enumerate(names)}
+        if CONTROL in state:
+            state[CONTROL] = _kept(state[CONTROL] + mean[d:][some] * (weight / of_weight))
+        change = _step(mean[:d][some], state, charter.outer)
+        rows[0, some] = next_model(rows[0, some].astype(np.float32), change)
+        for i, name in enumerate(names):
+            rows[1 + i, some] = state[name]
+    del rows
+    return following.getvalue()
 
 
 def _model_beside_state(stored: bytes, charter: Charter) -> ModelLayout:

@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,31 @@ def test_a_spoiled_set_is_given_up_at_once_by_who_can_show_it(spoiled: Any) -> N
     state = with_openings(spoiled, spoiled.world.state)
     assert phase_of(state, 1, spoiled.now) is Phase.CLOSING
     assert votes(spoiled.peer(1), state, spoiled.now) == [ABANDON]
+
+
+def test_a_second_spoiled_set_on_a_model_waits_for_members_to_remove_somebody(spoiled: Any) -> None:
+    """The next set would hold the same members again, and only eight may be given up on a model."""
+    state = with_openings(spoiled, spoiled.world.state)
+    participants = state.current.aggregate.participants
+    again = replace(state, abandoned=MappingProxyType({state.current.base_digest: (participants,)}))
+    peer = spoiled.peer(1)
+    assert votes(peer, again, spoiled.now) == []
+    half = half_of(again, spoiled.now)
+    assert votes(peer, again, half - 1) == []
+    assert votes(peer, replace(again, removed=bitmap_of([Index(2)])), spoiled.now) == [ABANDON]
+    assert votes(spoiled.peer(2), again, half) == [ABANDON]
+
+
+def test_who_finds_a_set_spoiled_says_once_who_was_in_it(spoiled: Any) -> None:
+    state, said = with_openings(spoiled, spoiled.world.state), []
+    peer = spoiled.peer(1)
+    peer.context.log = SimpleNamespace(
+        error=lambda event, **entries: said.append((event, entries)), warning=lambda *_, **__: None
+    )
+    for _ in range(3):
+        votes(peer, state, spoiled.now)
+    told = [entries for event, entries in said if event == "spoiled"]
+    assert told == [{"round": 1, "sets": 1, "in_all": [0, 1, 2, 3, 4], "suspects": [0, 1, 2, 3, 4]}]
 
 
 def test_with_t_openings_alone_a_wrong_one_could_be_the_reason(spoiled: Any) -> None:

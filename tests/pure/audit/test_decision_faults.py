@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fedchain.audit.html import render_html
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.events import (
     AggregateCommitted,
@@ -178,6 +179,25 @@ def test_a_spoiled_set_that_was_given_up_leaves_no_check_undone(named: Any) -> N
     report = Spoiled(rounds=1).run().audit()
     assert report.faults == () and report.complete
     assert "its openings do not open it" in report.unfinished[0].check(8).detail
+    told = report.to_json()["spoiled"]
+    assert told["sets"] == [{"round": 1, "attempt": 0}] and told["in_all"] == [0, 1, 2, 3, 4]
+    # In the second attempt the spoiler behaved: what closed since clears it too.
+    assert told["closed_since"] == [0, 1, 2, 3, 4] and told["suspects"] == []
+    assert "opened by t members, and did not close" in render_html(report)
+
+
+def test_a_set_that_was_given_up_though_it_opens_makes_nobody_suspected(named: Any) -> None:
+    class Needless(named.Play):  # type: ignore[misc,name-defined]
+        def close(self, number: int) -> None:
+            if self.attempt().attempt == 0:
+                self.abandon(number)
+                super().round(number)
+                return
+            super().close(number)
+
+    report = Needless(rounds=1).run().audit()
+    assert report.faults == () and report.suspicion is None
+    assert report.to_json()["spoiled"] is None
 
 
 # Strikes.

@@ -1,0 +1,133 @@
+"""Plays a misbehaviour among real peers (`in_step.py`), and holds what came of it to the catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from in_step import Federation, Ground, Peer
+
+from fedchain.protocol.events import MemberSlashed
+from fedchain.protocol.ids import members_of
+
+from .catalogue import MISBEHAVIOURS, Liar, Misbehaviour, replaced
+from .doors import Slowness
+
+SLOW_S = 240
+"""How long a slow store takes for an object, in the chain's time."""
+
+
+def played(ground: Ground, folder: Path, it: Misbehaviour) -> Federation:
+    """A federation in which one member misbehaves like that, up to where all has come of it."""
+    federation = Federation(ground, folder, absent=it.absent)
+    for member, one in accomplices(it).items():
+        peer = federation.peers[member]
+        peer.bend = one.bend
+        for door in ("store", "reader", "sender"):
+            if getattr(one, door) is not None:
+                setattr(peer, f"{door}_kind", getattr(one, door))
+    return play(federation, it)
+
+
+def play(federation: Federation, it: Misbehaviour) -> Federation:
+    """Let it run until every honest peer has closed the round, and who must be slashed is."""
+    Liar.begin(it.round)
+    watcher, honest = federation.ground.reader(), honest_peers(federation, it)
+
+    def all_came_of_it() -> bool:
+        closed = all(closed_rounds(peer) >= it.round + it.settles for peer in honest)
+        return closed and bool(watcher.refresh().slashed) == bool(it.expected.slashed)
+
+    with replaced(Slowness, "wait", lambda: federation.pass_time(SLOW_S)):
+        federation.run(all_came_of_it)
+    federation.contributed.update(Liar.contributed)
+    return federation
+
+
+def check_outcome(federation: Federation, it: Misbehaviour) -> None:
+    """The round closed rightly; contract, audit and peers blame who misbehaves, as foretold, and nobody else."""
+    check_models(federation)
+    check_round(federation, it)
+    check_chain(federation, it)
+    check_audit(federation, it)
+    check_peers(federation, it)
+
+
+def check_models(federation: Federation) -> None:
+    """Every closed round has the model that its participants' plaintext updates give."""
+    assert federation.state.closed
+    for round, closed in federation.state.closed.items():
+        assert closed.result is not None
+        assert hashlib.sha256(federation.expected_model(round)).digest() == closed.result.model_digest
+
+
+def check_round(federation: Federation, it: Misbehaviour) -> None:
+    """All took part but who is expected not to."""
+    closed = federation.state.closed[it.round]
+    assert closed.aggregate is not None
+    out = {member for member, one in accomplices(it).items() if one.expected.out} | set(it.absent)
+    assert set(members_of(closed.aggregate.participants)) == set(range(len(federation.peers))) - out
+    assert closed.attempt + 1 == it.expected.attempts
+
+
+def check_chain(federation: Federation, it: Misbehaviour) -> None:
+    """Bonds: who is slashed, by which rule, and who has strikes."""
+    reader = federation.ground.reader()
+    reader.refresh()
+    slashes = [e.event for e in reader.log() if isinstance(e.event, MemberSlashed)]
+    assert [(s.index, s.rule) for s in slashes] == [(it.member, it.expected.slashed)] * bool(it.expected.slashed)
+    strikes = {i: count for i, count in federation.state.strikes.items() if count and i not in it.absent}
+    assert strikes == ({it.member: it.expected.strikes} if it.expected.strikes else {})
+
+
+def check_audit(federation: Federation, it: Misbehaviour) -> None:
+    """The faults that a stranger finds."""
+    found = {(int(fault.check.split()[0]), fault.offender) for fault in federation.audit().faults}
+    assert found == {
+        (check, federation.peers[member].member.address)
+        for member, one in accomplices(it).items()
+        for check in one.expected.faults
+    }
+
+
+def check_peers(federation: Federation, it: Misbehaviour) -> None:
+    """Whom honest peers' logs name, and how they end."""
+    who, expected = accomplices(it), it.expected
+    honest = honest_peers(federation, it)
+    warned = [(entry["event"], blamed(federation, entry)) for peer in honest for entry in peer.said]
+    assert {member for _, names in warned for member in names} <= who.keys()
+    if expected.logged:
+        assert any(event.startswith(expected.logged) and it.member in names for event, names in warned)
+    assert [peer.ended for peer in honest] == [None] * len(honest)
+    offender = federation.peers[it.member]
+    if expected.refused:
+        reasons = " ".join(e.get("reason", "") for e in offender.said if e["event"] == "transaction refused")
+        assert re.search(expected.refused, reasons)
+    if expected.stops:
+        assert expected.stops in str(offender.ended)
+
+
+def accomplices(it: Misbehaviour) -> Mapping[int, Misbehaviour]:
+    """Who misbehaves, and how."""
+    return {it.member: it} | ({it.beside[1]: MISBEHAVIOURS[it.beside[0]]} if it.beside else {})
+
+
+def honest_peers(federation: Federation, it: Misbehaviour) -> list[Peer]:
+    """Whoever takes part and does nothing wrong."""
+    return [peer for peer in federation.peers if peer.index not in (*accomplices(it), *it.absent)]
+
+
+def closed_rounds(peer: Peer) -> int:
+    """The newest round that a peer has closed."""
+    return max((entry["round"] for entry in peer.said if entry["event"] == "round closed"), default=0)
+
+
+def blamed(federation: Federation, entry: dict[str, Any]) -> set[int]:
+    """Whom a peer's warning names, by address, anywhere in it."""
+    if entry["level"] == "info":
+        return set()
+    text = " ".join(str(value) for value in entry.values()).lower()
+    return {peer.index for peer in federation.peers if peer.member.address.lower() in text}
