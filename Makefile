@@ -46,6 +46,7 @@ lint: setup
 bench: setup ## measure our claims, write bench/out/*.json
 	$(BIN)/python bench/crypto.py
 	$(BIN)/python bench/uploads.py
+	$(BIN)/python bench/masks.py
 	$(BIN)/python bench/gas.py
 
 build: setup ## recompile the contracts, build the wheel

@@ -6,8 +6,9 @@ a proof that it is that point (Chaum and Pedersen, CRYPTO 1992; a complaint of t
 Whoever reads it opens the record, and finds that it holds no share that belongs with the others', or does not open.
 
 What it discloses is this one record, and nothing about the complainer's key or any other record: the dealer has proven
-that it knows the ephemeral key's private half, so that the shared point is nothing it did not know. A record that is
-whole is a share of the dealer's key: whoever publishes one has given it to all. `charge` never does.
+that it knows the ephemeral key's private half, so that the shared point is nothing it did not know. Where it has not,
+that is the charge, and no point is shown. A record that is whole is a share of the dealer's key: whoever publishes one
+has given it to all. `charge` never does.
 
 The object:
 
@@ -19,10 +20,10 @@ The object:
     24   …    a charge against each of them, ascending:
               32          root of its ciphertext
               …           public part of its shares object (`dealing.py`)
-              4192        the complainer's record
+              4256        the complainer's record
               2·32·depth  the siblings of the public part's leaf, and of the record's, in the tree of the shares object
-              32          the shared point, as an Edwards encoding
-              64          proof that it is: the exponent of the complainer's key
+              32          the shared point, as an Edwards encoding; zeros where the dealer proved nothing
+              64          proof that it is: the exponent of the complainer's key; zeros likewise
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ from .curve import BASE, PROOF_BYTES, exponent_of, is_exponent_proof, multiply, 
 from .dealing import (
     RECORD_BYTES,
     Place,
+    box_of,
     check_public_part,
+    check_sealing,
     check_share,
-    is_sealed,
     leaves_of_shares,
     public_bytes,
     split_shares,
@@ -98,17 +100,21 @@ def charge(blob: bytes, place: Place, me: Index, private_key: bytes, ciphertext_
     n, t = len(place.encryption_keys), place.threshold
     i = place.shareholders.index(me)
     public, records = split_shares(blob, n, t)
-    ephemeral, registered = point_of_key(records[i][:KEY_BYTES]), point_of_key(place.encryption_keys[me])
-    x = exponent_of(private_key)
-    if ephemeral is None or registered is None or multiply(x, BASE) != registered:
+    registered, x = point_of_key(place.encryption_keys[me]), exponent_of(private_key)
+    if registered is None or multiply(x, BASE) != registered:
         return None
-    shared = multiply(x, ephemeral)
-    if _fault_in(public, records[i], place, me, shared) is None:
-        return None
+    try:
+        ephemeral = check_sealing(records[i], place, me)
+    except Fault:
+        shown = bytes(KEY_BYTES + PROOF_BYTES)
+    else:
+        shared = multiply(x, ephemeral)
+        if _fault_in(public, records[i], place, me, shared) is None:
+            return None
+        shown = shared + prove_exponent(x, [BASE, ephemeral], [registered, shared], _binding(place, me))
     levels = levels_of(leaves_of_shares(blob, n, t))
     paths = b"".join((*path_from(levels, 0, 0), *path_from(levels, 0, 1 + i)))
-    proof = prove_exponent(x, [BASE, ephemeral], [registered, shared], _binding(place, me))
-    return ciphertext_root + public + records[i] + paths + shared + proof
+    return ciphertext_root + public + records[i] + paths + shown
 
 
 def encode_complaint(me: Index, charges: Mapping[Index, bytes]) -> bytes:
@@ -164,8 +170,9 @@ def _decode(
 def _judge(content: bytes, complainer: Index, accused: Accused, name: str) -> Fault:
     """The dealer's fault that a charge proves. Raises Fault, the complainer's, where it proves none.
 
-    1. The complainer is a shareholder. 2. Public part and record are what the dealer committed to. 3. The shared point
-    is proven. 4. With it the record turns out to be bad.
+    1. The complainer is a shareholder, with a key that proofs can be about. 2. Public part and record are what the
+    dealer committed to. 3. The record's ephemeral key is proven: else nothing more has to be shown. 4. The shared point
+    is proven. 5. With it the record turns out to be bad.
     """
     place = accused.place
     n, t, context = len(place.encryption_keys), place.threshold, place.context
@@ -189,14 +196,17 @@ def _judge(content: bytes, complainer: Index, accused: Accused, name: str) -> Fa
     commitment = update_commitment(*place_of, Root(ciphertext_root), root)
     if commitment != accused.commitment:
         raise refuse("commitment", accused.commitment.hex(), commitment.hex())
-    registered, ephemeral = point_of_key(place.encryption_keys[complainer]), point_of_key(record[:KEY_BYTES])
-    if registered is not None and ephemeral is not None:
-        bases, images = (BASE, ephemeral), (registered, shared)
-        if not is_exponent_proof(proof, bases, images, _binding(place, complainer)):
-            raise refuse("shared point", "a point that is proven", f"{shared.hex()}, which is not")
-        fault = _fault_in(public, record, place, complainer, shared)
-    else:
-        fault = _public_fault(public, record, place, complainer)
+    registered = point_of_key(place.encryption_keys[complainer])
+    if registered is None:
+        raise refuse("key", "the key of a point of prime order", place.encryption_keys[complainer].hex())
+    try:
+        check_public_part(public, place, offender=str(place.dealer_address))
+        ephemeral = check_sealing(record, place, complainer)
+    except Fault as plain:
+        return plain
+    if not is_exponent_proof(proof, (BASE, ephemeral), (registered, shared), _binding(place, complainer)):
+        raise refuse("shared point", "a point that is proven", f"{shared.hex()}, which is not")
+    fault = _fault_in(public, record, place, complainer, shared)
     if fault is None:
         raise refuse("false", f"a record of member {place.dealer}'s dealing that is bad", "one that is whole")
     return fault
@@ -204,27 +214,11 @@ def _judge(content: bytes, complainer: Index, accused: Accused, name: str) -> Fa
 
 def _fault_in(public: bytes, record: bytes, place: Place, j: Index, shared: bytes) -> Fault | None:
     """What is wrong with member j's record, opened by the shared point; None if it is whole."""
-    fault = _public_fault(public, record, place, j)
-    if fault is not None:
-        return fault
     try:
-        check_share(public, place, j, unseal_with(record, place.encryption_keys[j], shared))
+        check_share(public, place, j, unseal_with(box_of(record), place.encryption_keys[j], shared))
     except Fault as found:
         return found
     return None
-
-
-def _public_fault(public: bytes, record: bytes, place: Place, j: Index) -> Fault | None:
-    """What anybody sees to be wrong without opening the record; None if that is nothing."""
-    offender = str(place.dealer_address)
-    try:
-        check_public_part(public, place, offender=offender)
-    except MalformedObject as malformed:
-        return malformed
-    if is_sealed(record, public, place.encryption_keys[j]):
-        return None
-    got = record[:KEY_BYTES].hex()
-    return Fault("shares: record", offender=offender, round=place.context.round, expected="the sealing key", got=got)
 
 
 def _charge_bytes(n: int, threshold: int) -> int:

@@ -19,11 +19,9 @@ from collections.abc import Sequence
 from nacl.bindings import (
     crypto_core_ed25519_is_valid_point,
     crypto_core_ed25519_sub,
-    crypto_scalarmult,
     crypto_scalarmult_ed25519_base_noclamp,
     crypto_scalarmult_ed25519_noclamp,
 )
-from nacl.exceptions import RuntimeError as SodiumError
 
 Point = bytes
 """32 bytes: an Edwards encoding (RFC 8032) of a point of prime order."""
@@ -58,15 +56,6 @@ def key_of_point(point: Point) -> bytes:
 def is_point(point: bytes) -> bool:
     """Whether this is the canonical encoding of a point of prime order."""
     return len(point) == 32 and bool(crypto_core_ed25519_is_valid_point(point))
-
-
-def agrees_on_nothing(key: bytes) -> bool:
-    """Whether an X25519 public key is of low order: whoever uses it gets the zero secret."""
-    try:
-        crypto_scalarmult((1).to_bytes(32, "little"), key)
-    except SodiumError:
-        return True
-    return False
 
 
 def exponent_of(private_key: bytes) -> int:

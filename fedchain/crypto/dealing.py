@@ -13,9 +13,9 @@ of the same degree, so z says nothing about s beyond what t - 1 shares say: noth
 Commitments and challenges hash the whole place of the dealing: chain, contract, round, attempt, base model, the
 dealer's index and address, the threshold, and the shareholders' keys. A copy under another member's name fails.
 
-All records are sealed with one ephemeral key, and the dealer proves that it knows the private half, in this place.
-Otherwise it could take over the key of another dealer's records, have its own complained about (`complaint.py`), and so
-have the other's opened.
+Every record has an ephemeral key of its own, and the dealer proves beside it that it knows the private half, for this
+place and shareholder. Otherwise it could take over the key of another dealer's record, have its own complained about
+(`complaint.py`), and so have the other's opened.
 
 The object: public part (a Merkle leaf), then one sealed record a shareholder, ascending (a leaf each).
 
@@ -28,9 +28,8 @@ The object: public part (a Merkle leaf), then one sealed record a shareholder, a
     24   32  digest of the place of the dealing
     56   32n commitments
     …    16t z: 8 rows of t elements, two bytes each, little-endian
-    …    32  the ephemeral key of all records
-    …    64  proof of knowing its private half (`curve.py`)
-    …    n records of 4,192 bytes: sealed(blind 32 ‖ share 4096 ‖ mask values 16)
+    …    n records of 4,256 bytes: proof of knowing the ephemeral key's private half (64, `curve.py`)
+         ‖ sealed(blind 32 ‖ share 4096 ‖ mask values 16), which begins with the ephemeral key
 """
 
 from __future__ import annotations
@@ -48,10 +47,9 @@ from ..protocol.merkle import Hash, hash_leaf, root_of
 from .curve import (
     BASE,
     PROOF_BYTES,
-    agrees_on_nothing,
+    Point,
     exponent_of,
     is_exponent_proof,
-    key_of_point,
     multiply,
     point_of_key,
     prove_exponent,
@@ -72,7 +70,7 @@ _SEALING_DOMAIN = b"fedchain sealing v1".ljust(32, b"\0")
 _HEADER_BYTES = 56
 _BLIND_BYTES = 32
 _SHARE_BYTES = 2 * N
-RECORD_BYTES = SEAL_BYTES + _BLIND_BYTES + _SHARE_BYTES + 2 * MASKS
+RECORD_BYTES = PROOF_BYTES + SEAL_BYTES + _BLIND_BYTES + _SHARE_BYTES + 2 * MASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,41 +143,49 @@ def deal_shares(place: Place, s: NDArray[np.int64], random: Random) -> tuple[byt
         commitments = [_commit(place_digest, j, secret) for j, secret in zip(shareholders, secrets, strict=True)]
         c = _challenges(place_digest, commitments)
         z = (r.T + c @ f.T) % SHARE_PRIME
-        ephemeral = random(KEY_BYTES)
-        sealing = sealing_part(place_digest, ephemeral)
-        records = [
-            seal(secret, place.encryption_keys[j], ephemeral) for j, secret in zip(shareholders, secrets, strict=True)
-        ]
+        records = [make_record(place, j, secret, random) for j, secret in zip(shareholders, secrets, strict=True)]
     finally:
         f.fill(0)
         r.fill(0)
-    blob = b"".join((place.header(), *commitments, _elements(z), sealing, *records))
+    blob = b"".join((place.header(), *commitments, _elements(z), *records))
     return blob, root_of(leaves_of_shares(blob, len(shareholders), t))
 
 
-def check_shares_object(blob: bytes, place: Place, *, offender: str) -> Root:
-    """The Merkle root of a shares object whose public structure is right: size, public part, records sealed by it.
+def make_record(place: Place, j: Index, secret: bytes, random: Random) -> bytes:
+    """Member j's record: its values sealed to its key, behind the proof that the dealer knows the ephemeral key.
 
-    Says nothing about a share: only its shareholder can (`open_sealed_share`). Raises MalformedObject naming the field.
+    Zeros for a recipient whose key is of low order.
+    """
+    ephemeral = random(KEY_BYTES)
+    box = seal(secret, place.encryption_keys[j], ephemeral)
+    if not any(box):
+        return bytes(RECORD_BYTES)
+    x = exponent_of(ephemeral)
+    return prove_exponent(x, [BASE], [multiply(x, BASE)], _sealing_binding(place, j)) + box
+
+
+def box_of(record: bytes) -> bytes:
+    """The sealed box of a record."""
+    return record[PROOF_BYTES:]
+
+
+def check_shares_object(blob: bytes, place: Place, *, offender: str) -> Root:
+    """The Merkle root of a shares object whose public part is right: size, header, place, and elements in range.
+
+    Says nothing about a record: its shareholder can (`open_sealed_share`). Raises MalformedObject naming the field.
     """
     n, t = len(place.encryption_keys), place.threshold
     if len(blob) != shares_size(n, t):
         raise _malformed(place, offender, "size", f"{shares_size(n, t)} bytes", f"{len(blob)} bytes")
-    public, records = split_shares(blob, n, t)
-    check_public_part(public, place, offender=offender)
-    for i, (j, record) in enumerate(zip(place.shareholders, records, strict=True)):
-        if not is_sealed(record, public, place.encryption_keys[j]):
-            expected = f"sealed with the key {_sealing_key(public).hex()}"
-            raise _malformed(place, offender, f"record {i}", expected, record[:KEY_BYTES].hex())
+    check_public_part(split_shares(blob, n, t)[0], place, offender=offender)
     return root_of(leaves_of_shares(blob, n, t))
 
 
 def check_public_part(public: bytes, place: Place, *, offender: str) -> None:
-    """Check the first leaf of a shares object: header, place, ranges, the ephemeral key and its proof.
+    """Check the first leaf of a shares object, of its right size: header, place, ranges.
 
-    `public` has the length of one. Raises MalformedObject naming the field.
+    Raises MalformedObject naming the field.
     """
-    n, t = len(place.encryption_keys), place.threshold
     due = place.header()
     fields = {
         "magic": slice(0, 4),
@@ -193,23 +199,24 @@ def check_public_part(public: bytes, place: Place, *, offender: str) -> None:
     for field, part in fields.items():
         if public[part] != due[part]:
             raise _malformed(place, offender, field, due[part].hex(), public[part].hex())
-    z = _proof(public, n, t)
+    z = _proof(public, len(place.encryption_keys), place.threshold)
     if z.max() >= SHARE_PRIME:
         raise _malformed(place, offender, "proof", f"elements below {SHARE_PRIME}", str(int(z.max())))
-    key = _sealing_key(public)
+
+
+def check_sealing(record: bytes, place: Place, j: Index) -> Point:
+    """The point of a record's ephemeral key, of which the dealer has shown that it knows the private half, here.
+
+    Raises a Fault that names the dealer: until this holds nobody may disclose what opens the record.
+    """
+    key = box_of(record)[:KEY_BYTES]
     point = point_of_key(key)
     if point is None:
-        raise _malformed(place, offender, "sealing key", "the key of a point of prime order", key.hex())
-    proof = public[-PROOF_BYTES:]
-    if not is_exponent_proof(proof, [BASE], [point], _sealing_binding(place.digest())):
-        raise _malformed(place, offender, "sealing proof", "one that the dealer knows the sealing key", proof.hex())
-
-
-def is_sealed(record: bytes, public: bytes, recipient: bytes) -> bool:
-    """Whether a record begins with the dealing's ephemeral key; zeros, where the recipient's key is of low order."""
-    if agrees_on_nothing(recipient):
-        return not any(record)
-    return record[:KEY_BYTES] == _sealing_key(public)
+        raise _refuse(place, "sealing key", "the key of a point of prime order", key.hex())
+    proof = record[:PROOF_BYTES]
+    if not is_exponent_proof(proof, [BASE], [point], _sealing_binding(place, j)):
+        raise _refuse(place, "sealing proof", "one that the dealer knows the sealing key", proof.hex())
+    return point
 
 
 def open_sealed_share(blob: bytes, place: Place, me: Index, private_key: bytes) -> NDArray[np.uint16]:
@@ -217,10 +224,11 @@ def open_sealed_share(blob: bytes, place: Place, me: Index, private_key: bytes) 
 
     Raises a Fault that names the dealer: MalformedObject where anybody sees it, another where others need a complaint.
     """
-    n, t = len(place.encryption_keys), place.threshold
     check_shares_object(blob, place, offender=str(place.dealer_address))
-    public, records = split_shares(blob, n, t)
-    return check_share(public, place, me, unseal(records[place.shareholders.index(me)], private_key))
+    public, records = split_shares(blob, len(place.encryption_keys), place.threshold)
+    record = records[place.shareholders.index(me)]
+    check_sealing(record, place, me)
+    return check_share(public, place, me, unseal(box_of(record), private_key))
 
 
 def check_share(public: bytes, place: Place, j: Index, secret: bytes | None) -> NDArray[np.uint16]:
@@ -230,34 +238,22 @@ def check_share(public: bytes, place: Place, j: Index, secret: bytes | None) -> 
     field. 4. It lies on the polynomials of degree < t. Raises a Fault that names the dealer.
     """
     n, t = len(place.encryption_keys), place.threshold
-
-    def refuse(check: str, expected: str, got: str) -> Fault:
-        offender = str(place.dealer_address)
-        return Fault(f"share: {check}", offender=offender, round=place.context.round, expected=expected, got=got)
-
     if secret is None:
-        raise refuse("seal", f"a record sealed to member {j}", "one that does not open")
+        raise _refuse(place, "seal", f"a record sealed to member {j}", "one that does not open")
     place_digest = place.digest()
     commitments = [public[_HEADER_BYTES + 32 * k : _HEADER_BYTES + 32 * (k + 1)] for k in range(n)]
     due, found = commitments[place.shareholders.index(j)], _commit(place_digest, j, secret)
     if found != due:
-        raise refuse("commitment", due.hex(), found.hex())
+        raise _refuse(place, "commitment", due.hex(), found.hex())
     elements = np.frombuffer(secret, dtype="<u2", offset=_BLIND_BYTES).astype(np.int64)
     if elements.max() >= SHARE_PRIME:
-        raise refuse("range", f"elements below {SHARE_PRIME}", str(int(elements.max())))
+        raise _refuse(place, "range", f"elements below {SHARE_PRIME}", str(int(elements.max())))
     share, masks = elements[:N], elements[N:]
     promised = _proof(public, n, t) @ powers([point_of(j)], t)[0] % SHARE_PRIME
     combined = (masks + _challenges(place_digest, commitments) @ share) % SHARE_PRIME
     if not np.array_equal(promised, combined):
-        raise refuse("low-degree proof", str(promised.tolist()), str(combined.tolist()))
+        raise _refuse(place, "low-degree proof", str(promised.tolist()), str(combined.tolist()))
     return share.astype(np.uint16)
-
-
-def sealing_part(place_digest: bytes, ephemeral: bytes) -> bytes:
-    """The ephemeral key of all records of a dealing, and the proof of knowing its private half in this place."""
-    x = exponent_of(ephemeral)
-    point = multiply(x, BASE)
-    return key_of_point(point) + prove_exponent(x, [BASE], [point], _sealing_binding(place_digest))
 
 
 def split_shares(blob: bytes, n: int, threshold: int) -> tuple[bytes, list[bytes]]:
@@ -274,7 +270,7 @@ def leaves_of_shares(blob: bytes, n: int, threshold: int) -> list[Hash]:
 
 def public_bytes(n: int, threshold: int) -> int:
     """Bytes of the public part, the first leaf."""
-    return _HEADER_BYTES + 32 * n + 2 * MASKS * threshold + KEY_BYTES + PROOF_BYTES
+    return _HEADER_BYTES + 32 * n + 2 * MASKS * threshold
 
 
 def _commit(place_digest: bytes, j: Index, secret: bytes) -> bytes:
@@ -300,12 +296,13 @@ def _proof(public: bytes, n: int, t: int) -> Field:
     return np.frombuffer(public, dtype="<u2", count=MASKS * t, offset=start).astype(np.int64).reshape(MASKS, t)
 
 
-def _sealing_key(public: bytes) -> bytes:
-    return public[-PROOF_BYTES - KEY_BYTES : -PROOF_BYTES]
+def _sealing_binding(place: Place, j: Index) -> bytes:
+    return hashlib.sha256(_SEALING_DOMAIN + place.digest() + j.to_bytes(32, "big")).digest()
 
 
-def _sealing_binding(place_digest: bytes) -> bytes:
-    return hashlib.sha256(_SEALING_DOMAIN + place_digest).digest()
+def _refuse(place: Place, check: str, expected: str, got: str) -> Fault:
+    offender = str(place.dealer_address)
+    return Fault(f"share: {check}", offender=offender, round=place.context.round, expected=expected, got=got)
 
 
 def _malformed(place: Place, offender: str, field: str, expected: str, got: str) -> MalformedObject:

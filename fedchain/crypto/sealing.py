@@ -1,8 +1,9 @@
 """Sealed boxes: bytes that only one X25519 key opens, from a sender that leaves no trace (libsodium's format).
 
 A sealed box is ephemeral key (32) ‖ MAC (16) ‖ XSalsa20 ciphertext, with nonce BLAKE2b-192(ephemeral key ‖ recipient).
-It is made from its parts here, and not by `crypto_box_seal`: all records of a dealing have one ephemeral key, which
-their dealer proves to know. With the shared point of key and recipient anybody opens a box, that box alone.
+It is made from its parts here, and not by `crypto_box_seal`, because its sender proves to know the ephemeral key. One
+ephemeral key makes one box: two boxes under one key, to recipients that registered the same one, would share their key
+stream. With the point that the two keys of a box share anybody opens it, and it alone.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def generate_encryption_key() -> tuple[bytes, bytes]:
 
 
 def seal(message: bytes, public_key: bytes, ephemeral: bytes) -> bytes:
-    """The message for the holder of `public_key`, by the private half of the ephemeral key (32 bytes).
+    """The message for the holder of `public_key`, sealed with an ephemeral private key (32 bytes) drawn for this box.
 
     A recipient of low order agrees on no secret with anybody: its box is zeros, which open for nobody. One member's bad
     key must not keep the others from dealing, and must not publish its shares either.

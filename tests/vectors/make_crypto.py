@@ -191,8 +191,7 @@ def negatives() -> list[dict[str, Any]]:
     def cut(name: str, kind: str, length: int, check: str) -> dict[str, Any]:
         return {"name": name, "object": kind, "length": length, "check": check}
 
-    sealing = 56 + 32 * MEMBERS + 16 * THRESHOLD
-    records = sealing + 96
+    records = 56 + 32 * MEMBERS + 16 * THRESHOLD
     return [
         cut("ciphertext_truncated", "ciphertext", 879, "ciphertext: size"),
         bend("ciphertext_magic", "ciphertext", 0, "46434147", "ciphertext: magic"),
@@ -213,18 +212,17 @@ def negatives() -> list[dict[str, Any]]:
         bend("shares_padding", "shares", 15, "01", "shares: padding"),
         bend("shares_shareholders", "shares", 16, "07", "shares: shareholders"),
         bend("shares_place", "shares", 24, "00", "shares: place"),
-        bend("shares_proof_range", "shares", sealing - 2, "f1ff", "shares: proof"),
-        bend("shares_sealing_key", "shares", sealing, "00" * 32, "shares: sealing key"),
-        bend("shares_sealing_key_of_low_order", "shares", sealing, "01" + "00" * 31, "shares: sealing key"),
-        bend("shares_sealing_key_not_canonical", "shares", sealing, "f6" + "ff" * 30 + "7f", "shares: sealing key"),
-        bend("shares_other_sealing_key", "shares", sealing, "09" + "00" * 31, "shares: sealing proof"),
-        bend("shares_sealing_proof", "shares", sealing + 40, "00", "shares: sealing proof"),
-        bend("shares_sealing_proof_of_zeros", "shares", sealing + 32, "00" * 64, "shares: sealing proof"),
-        bend("shares_record", "shares", records + 1, "00", "shares: record 0"),
+        bend("shares_proof_range", "shares", records - 2, "f1ff", "shares: proof"),
+        bend("share_sealing_key", "shares", records + 64, "00" * 32, "share: sealing key"),
+        bend("share_sealing_key_of_low_order", "shares", records + 64, "01" + "00" * 31, "share: sealing key"),
+        bend("share_sealing_key_not_canonical", "shares", records + 64, "f6" + "ff" * 30 + "7f", "share: sealing key"),
+        bend("share_other_sealing_key", "shares", records + 64, "09" + "00" * 31, "share: sealing proof"),
+        bend("share_sealing_proof", "shares", records + 40, "00", "share: sealing proof"),
+        bend("share_sealing_proof_of_zeros", "shares", records, "00" * 64, "share: sealing proof"),
         bend("share_commitment", "shares", 56, "00", "share: commitment"),
         bend("share_other_commitment", "shares", 56 + 32, "00", "share: low-degree proof"),
-        bend("share_proof", "shares", sealing - 2, "0000", "share: low-degree proof"),
-        bend("share_seal", "shares", records + 60, "00", "share: seal"),
+        bend("share_proof", "shares", records - 2, "0000", "share: low-degree proof"),
+        bend("share_seal", "shares", records + 64 + 60, "00", "share: seal"),
         cut("opening_truncated", "opening", 4095, "opening: size"),
         bend("opening_element", "opening", 4094, "f1ff", "opening: element 2047"),
         cut("aggregate_truncated", "aggregate", 16, "aggregate: size"),

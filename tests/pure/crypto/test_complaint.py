@@ -25,8 +25,8 @@ from .conftest import Scene, address_of
 
 VICTIM, DEALER = Index(2), Index(0)
 CIPHERTEXT = Root(b"\xc1" * 32)
-RECORDS = 56 + 5 * 32 + 16 * 3 + 96
-RECORD = 4192
+RECORDS = PUBLIC = 56 + 5 * 32 + 16 * 3
+RECORD = 64 + 4192
 NAME = address_of(VICTIM)
 
 
@@ -97,7 +97,7 @@ def bad_dealing(scene: Scene, case: str, monkeypatch: pytest.MonkeyPatch) -> tup
         case 1:
             return dealt(scene, one_mask_off, monkeypatch)
         case 2:
-            return rooted(scene, flipped(scene.uploads[DEALER].shares, RECORDS + VICTIM * RECORD + 40))
+            return rooted(scene, flipped(scene.uploads[DEALER].shares, RECORDS + VICTIM * RECORD + 64 + 40))
         case _:
             return rooted(scene, flipped(scene.uploads[DEALER].shares, 56 + 32 * VICTIM))
 
@@ -140,7 +140,7 @@ def test_a_wrong_shared_point_which_opens_nothing_proves_nothing(scene: Scene, m
     """The lie that matters: with any other point a whole record looks like one that does not open."""
     blob, root = rooted(scene, scene.uploads[DEALER].shares)
     honest, private = lie_about(scene, blob, monkeypatch), scene.keys[VICTIM][0]
-    record = split_shares(blob, 5, 3)[1][VICTIM]
+    record = dealing.box_of(split_shares(blob, 5, 3)[1][VICTIM])
     ephemeral, registered = point_of_key(record[:32]), point_of_key(scene.encryption_keys[VICTIM])
     assert ephemeral is not None and registered is not None
     x, shared = exponent_of(private), honest[-96:-64]
@@ -168,9 +168,9 @@ def test_a_wrong_shared_point_which_opens_nothing_proves_nothing(scene: Scene, m
     [
         ("ciphertext root", 0, "commitment"),
         ("public part", 32 + 60, "record"),
-        ("record", 32 + 360 + 100, "record"),
-        ("first path", 32 + 360 + RECORD + 5, "record"),
-        ("second path", 32 + 360 + RECORD + 96 + 5, "record"),
+        ("record", 32 + PUBLIC + 100, "record"),
+        ("first path", 32 + PUBLIC + RECORD + 5, "record"),
+        ("second path", 32 + PUBLIC + RECORD + 96 + 5, "record"),
         ("shared point", -90, "shared point"),
         ("proof", -1, "shared point"),
         ("proof's challenge", -60, "shared point"),
@@ -182,7 +182,7 @@ def test_bent_evidence_proves_nothing_and_says_where(
     blob, root = dealt(scene, one_share_off, monkeypatch)
     made = charged_by_victim(scene, blob)
     assert made is not None
-    assert len(made) == 32 + 360 + RECORD + 192 + 96
+    assert len(made) == 32 + PUBLIC + RECORD + 192 + 96
     found = judged(scene, flipped(made, at % len(made)), accused(scene, root))
     assert not found.proven, part
     assert found.false[0].evidence.check == f"complaint: {check}"
@@ -209,12 +209,11 @@ def test_a_complaint_belongs_to_one_place_and_one_complainer(scene: Scene, monke
         {"context": replace(scene.context, chain_id=1)},
         {"context": replace(scene.context, model_digest=Digest(bytes(32)))},
     ):
-        assert not judged(scene, made, accused(scene, root, **changes)).proven
-        # Not even where the chain, by whatever accident, held the very same commitment.
-        same = replace(accused(scene, root), place=scene.place(DEALER, **changes))
-        again = judged(scene, made, same)
-        assert not again.proven
-        assert again.false[0].evidence.check in ("complaint: commitment", "complaint: shared point")
+        again = judged(scene, made, accused(scene, scene.uploads[DEALER].shares_root, **changes))
+        assert not again.proven and again.false[0].evidence.check == "complaint: commitment"
+        # Who commits to the very object of another place has stored a malformed one: that anybody sees.
+        same = judged(scene, made, accused(scene, root, **changes))
+        assert same.proven[DEALER].evidence.check == "shares: place"
     other = judged(scene, made, accused(scene, root), complainer=Index(3))
     assert not other.proven and other.false[0].evidence.offender == address_of(3)
     stranger = scene.place(DEALER, encryption_keys={j: k for j, k in scene.encryption_keys.items() if j != VICTIM})
@@ -270,40 +269,51 @@ def test_a_member_whose_key_is_no_point_shows_nothing_and_proves_nothing(monkeyp
     made = CIPHERTEXT + public + records[VICTIM] + siblings + BASE + bytes(64)
     at = accused(scene, root, encryption_keys=place.encryption_keys)
     found = judged(scene, made, at)
-    assert not found.proven and found.false[0].evidence.check == "complaint: false"
+    assert not found.proven and found.false[0].evidence.check == "complaint: key"
 
 
 # What a complaint gives away.
 
 
-def taking_over(scene: Scene, key: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, Root]:
-    """A dealing by member 3 whose records begin with another's ephemeral key, and open for nobody."""
-    place = scene.place(3)
+@pytest.mark.parametrize("proven_by", ["itself", "the other"])
+def test_nobody_has_anothers_records_opened_by_sealing_its_own_with_their_key(
+    scene: Scene, proven_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the proof that a dealer knows its ephemeral keys, complaints about a copy of them would open the
+    original's records, one victim after another: every share of an honest member's key."""
+    thief, private = Index(3), scene.keys[VICTIM][0]
+    honest = split_shares(scene.uploads[DEALER].shares, 5, 3)[1]
+    place = scene.place(thief)
     blob, _ = deal_shares(place, sample_binomial(N, os_random), os_random)
     public, records = split_shares(blob, 5, 3)
-    blob = public[:-96] + key + public[-64:] + b"".join(key + record[32:] for record in records)
-    return blob, dealing.root_of(dealing.leaves_of_shares(blob, 5, 3))
+    proofs = records if proven_by == "itself" else honest
+    taken = [proof[:64] + other[64:96] + own[96:] for proof, other, own in zip(proofs, honest, records, strict=True)]
+    blob = public + b"".join(taken)
+    with pytest.raises(Fault, match="share: sealing proof"):
+        open_sealed_share(blob, place, VICTIM, private)
+    made = charge(blob, place, VICTIM, private, CIPHERTEXT)
+    assert made is not None and made[-96:] == bytes(96)  # the victim shows the record, and no point
+    at = accused(scene, check_shares_object(blob, place, offender=""), thief)
+    assert judged(scene, made, at, dealer=thief).proven[thief].evidence.check == "share: sealing proof"
 
-
-def test_nobody_has_anothers_records_opened_by_sealing_its_own_with_their_key(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the proof that a dealer knows its ephemeral key, complaints about a copy of it would open the original's
-    records, one victim after another: every share of an honest member's key."""
-    honest = scene.uploads[DEALER].shares
-    key = honest[RECORDS : RECORDS + 32]
-    blob, _ = taking_over(scene, key, monkeypatch)
-    with pytest.raises(MalformedObject, match="shares: sealing proof"):
-        check_shares_object(blob, scene.place(3), offender="")  # so nobody's own check comes as far as a complaint
     monkeypatch.setattr(dealing, "is_exponent_proof", lambda *_: True)
-    made = charge(blob, scene.place(3), VICTIM, scene.keys[VICTIM][0], CIPHERTEXT)
+    made = charge(blob, place, VICTIM, private, CIPHERTEXT)
     assert made is not None
-    opened = unseal_with(
-        honest[RECORDS + 2 * RECORD : RECORDS + 3 * RECORD], scene.encryption_keys[VICTIM], made[-96:-64]
-    )
+    opened = unseal_with(honest[VICTIM][64:], scene.encryption_keys[VICTIM], made[-96:-64])
     assert opened is not None
     stolen = np.frombuffer(opened, dtype="<u2", offset=32)[:N]
     assert np.array_equal(stolen, scene.share(DEALER, VICTIM))
+
+
+def test_a_charge_opens_no_record_of_another_member_with_a_copied_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    scene.keys[4] = scene.keys[VICTIM]
+    blob, root = dealt(scene, one_share_off, monkeypatch)
+    made = charged_by_victim(scene, blob)
+    assert made is not None and list(judged(scene, made, accused(scene, root)).proven) == [DEALER]
+    copied = dealing.box_of(split_shares(blob, 5, 3)[1][4])
+    assert unseal(copied, scene.keys[VICTIM][0]) is not None
+    assert unseal_with(copied, scene.encryption_keys[Index(4)], made[-96:-64]) is None
 
 
 def test_a_charge_opens_the_one_record_and_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +323,7 @@ def test_a_charge_opens_the_one_record_and_no_other(scene: Scene, monkeypatch: p
     shared, opened = made[-96:-64], []
     for text in (blob, scene.uploads[DEALER].shares, scene.uploads[1].shares):
         for record in split_shares(text, 5, 3)[1]:
-            opened += [unseal_with(record, key, shared) for key in scene.encryption_keys.values()]
+            opened += [unseal_with(dealing.box_of(record), key, shared) for key in scene.encryption_keys.values()]
     assert sum(secret is not None for secret in opened) == 1
 
 
@@ -345,13 +355,15 @@ def test_a_published_wrong_share_and_t_minus_1_others_give_no_key_and_a_publishe
     made = charged_by_victim(scene, bad)
     assert made is not None
     assert charged_by_victim(scene, whole) is None
-    published = unseal_with(split_shares(bad, 5, 3)[1][VICTIM], scene.encryption_keys[VICTIM], made[-96:-64])
+    published = unseal_with(
+        dealing.box_of(split_shares(bad, 5, 3)[1][VICTIM]), scene.encryption_keys[VICTIM], made[-96:-64]
+    )
     assert published is not None
     for pair in ([0, 1], [3, 4], [1, 4]):
         guess = collusion(scene, bad, pair, published)
         assert (guess == s).sum() == 0
         assert np.abs(guess).max() > 42  # no key that anybody draws
-    right = unseal(split_shares(whole, 5, 3)[1][VICTIM], scene.keys[VICTIM][0])
+    right = unseal(dealing.box_of(split_shares(whole, 5, 3)[1][VICTIM]), scene.keys[VICTIM][0])
     assert right is not None
     assert np.array_equal(collusion(scene, whole, [3, 4], right), s)
 
