@@ -58,7 +58,7 @@ interface IFederation is IRecord {
     /// or in more than t members (FederationTooClose), those who were removed by vote not counted: a difference of two
     /// sums is a sum. For the same reason it is no third set: those of them that it differs from are one and the same. A set that
     /// was forgotten when its base model fell counts as abandoned: that model may stand again.
-    /// Who let its turn pass before, and who posted no receipt, has one strike more (`DutiesMissed`).
+    /// Who posted no receipt, and (if nobody complained) who let its turn pass before, has one strike more (`DutiesMissed`).
     /// `basis` is `commitmentsOf` as the sender knows it (FederationOtherBasis if it is another here): a true statement that is
     /// mined again on a fork, where somebody committed to something else, is refused and not made a lie.
     function commitAggregate(

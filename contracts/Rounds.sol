@@ -342,9 +342,12 @@ abstract contract Rounds is Members {
         }
     }
 
-    /// @dev A strike for who posted no receipt, and for who let its turn to aggregate pass (P2, P3).
+    /// @dev A strike for who posted no receipt, and for who let its turn to aggregate pass (P2, P3); not where somebody complained:
+    /// whoever has seen bad dealings proven may have had no set to post.
     function _countMissed(Attempt memory live, uint256 turn) private {
-        uint256 missed = _standing & ~_statements[_round][live.attempt].received;
+        Statements storage said = _statements[_round][live.attempt];
+        if (said.complained != 0) turn = 0;
+        uint256 missed = _standing & ~said.received;
         for (uint256 i = 0; i < turn; i++) missed |= _bit(_aggregatorOf(live, i));
         missed &= ~uint256(_slashed);
         if (missed == 0) return;

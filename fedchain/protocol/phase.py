@@ -192,10 +192,12 @@ def aggregator_of(state: FederationState, attempt: Attempt, now: int) -> Index:
 def duties_missed(state: FederationState, attempt: Attempt, now: int) -> Bitmap:
     """Who gets a strike when a set is locked at `now`: those who posted no receipt, and those who let their turn pass.
 
-    Not those who were slashed. Twin: in commitAggregate.
+    Not those who were slashed; and no turn counts where somebody complained: whoever has seen bad dealings proven may
+    have had no set to post. Twin: _countMissed().
     """
     first, order = attempt.round - 1 + attempt.attempt, attempt.order
-    passed = bitmap_of([order[(first + turn) % len(order)] for turn in range(turn_of(state, attempt, now))])
+    turns = 0 if attempt.complaints else turn_of(state, attempt, now)
+    passed = bitmap_of([order[(first + turn) % len(order)] for turn in range(turns)])
     silent = attempt.standing & ~bitmap_of(tuple(attempt.receipts))
     return Bitmap((silent | passed) & ~state.slashed)
 

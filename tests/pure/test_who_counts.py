@@ -9,6 +9,7 @@ from fedchain.protocol.disputes import Refused, attempt_of
 from fedchain.protocol.events import (
     AggregateCommitted,
     BondWithdrawn,
+    Complained,
     DutiesMissed,
     EncryptionKeyRotated,
     Event,
@@ -202,6 +203,8 @@ class TestStrikes:
         end = 20 + RECEIPT
         assert duties_missed(state, live(state, end), end) == 0b10000
         assert duties_missed(state, live(state, end), end + 2 * AGGREGATE) == 0b10011
+        complained = play(state, Complained(1, 0, Index(4), Bitmap(1), CID, end - 1))
+        assert duties_missed(complained, live(complained, end), end + 2 * AGGREGATE) == 0b10000
         slashed = play(state, MemberSlashed(Index(4), OTHER, 1, 4, 320, 320, end))
         assert duties_missed(slashed, live(slashed, end), end) == 0
 

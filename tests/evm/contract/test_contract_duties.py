@@ -51,6 +51,18 @@ def test_who_posts_no_receipt_and_who_lets_its_turn_pass_have_a_strike_each(foun
     assert federation.call("burnt") == federation.terms["bond"] // 2  # nothing is burnt before the bond is taken back
 
 
+def test_where_somebody_complained_a_turn_that_passed_is_no_strike_and_a_missing_receipt_is(found: Found) -> None:
+    """Whoever has seen two dealings of five proven bad has no set to post, and a bad dealer would lock all five."""
+    federation = found(6, threshold=4, receiptWindow=300, aggregateWindow=100).all_enrol().all_commit()
+    start = federation.chain.now
+    federation.send(1, "complain", 1, 0, 0b110000, b"\x07" * 32)
+    for member in (0, 1, 2, 3, 4):
+        federation.receipt(member, 63)
+    told = federation.events(federation.aggregate(4, 63, at=start + 300 + 400))
+    assert told[0] == ("DutiesMissed", {"round": 1, "attempt": 0, "members": 0b100000})
+    assert strikes(federation) == [0, 0, 0, 0, 0, 1]
+
+
 def test_a_round_in_which_everyone_does_its_duty_tells_of_no_strikes(found: Found) -> None:
     federation = found(5).all_enrol().all_commit().all_post()
     assert [name for name, _ in federation.events(federation.aggregate(0, 31))] == ["AggregateCommitted"]
