@@ -14,7 +14,6 @@ from .operate import (
     KeyOption,
     PasswordOption,
     RpcOption,
-    open_sender,
 )
 from .options import open_reader, read_password
 
@@ -38,6 +37,8 @@ def relay(
     """
     from ..chain.deployment import verify
     from ..chain.keys import load_identity
+    from ..chain.sender import Sender
+    from ..peer.journal import Journal
     from ..peer.log import peer_log
     from ..peer.relayer import Relayer
 
@@ -47,5 +48,17 @@ def relay(
     folder.mkdir(parents=True, exist_ok=True)
     log = peer_log(folder / "relay.log", quiet=False)
     log.info("relaying", folder=str(folder), address=identity.address)
-    Relayer(reader, open_sender(reader, identity, confirmations), folder, log).run(poll_s)
+    # Beside the key, and not in the folder that others write to. Started again, it sends the very same transactions:
+    # a batch that still waits for its block would otherwise be paid for twice.
+    with Journal(key.parent / f"{key.stem}-relay-{reader.contract[2:10].lower()}" / "journal.jsonl") as journal:
+        journal.bind(reader.chain_id, reader.contract, reader.log()[0].transaction)
+        sender = Sender(
+            reader.rpc_url,
+            reader.contract,
+            identity.account_private,
+            journal,
+            chain_id=reader.chain_id,
+            confirmations=confirmations,
+        )
+        Relayer(reader, sender, folder, log).run(poll_s)
     log.info("the run is finished")

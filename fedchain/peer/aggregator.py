@@ -14,7 +14,7 @@ from ..protocol.actions import CommitAggregate, CommitResult, RestateAggregate
 from ..protocol.disputes import basis_of, commitments_digest
 from ..protocol.ids import bitmap_of
 from ..protocol.participants import check_participants, choose_participants
-from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of
+from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of, receipts_end, turn_of
 from ..protocol.state import Attempt, FederationState
 from .context import GROUP, PeerContext
 from .crash import crash_point
@@ -38,7 +38,7 @@ class Aggregator:
             return False
         match phase_of(state, state.round, now):
             case Phase.AGGREGATING if aggregator_of(state, attempt, now) == self._context.me:
-                return self._aggregate(state, attempt)
+                return self._aggregate(state, attempt, now)
             case Phase.OPENING:
                 return self._restate(state, attempt, now)
             case Phase.CLOSING:
@@ -46,10 +46,13 @@ class Aggregator:
             case _:
                 return False
 
-    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
-        context, round = self._context, attempt.round
-        participants = choose_participants(state, attempt, without=self._holdings.complaints.proven(state, attempt))
-        if participants is None:
+    def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        context, round, complaints = self._context, attempt.round, self._holdings.complaints
+        participants = choose_participants(state, attempt, without=complaints.proven(state, attempt, now))
+        received = receipts_end(state, attempt, now)
+        assert received is not None
+        turn_began = received + turn_of(state, attempt, now) * state.terms.aggregate_window_s
+        if participants is None or complaints.must_wait(state, attempt, now, since=turn_began):
             return False
         self._holdings.examine(state, attempt, only=participants)
         check_participants(state, attempt, participants, offender=context.address)

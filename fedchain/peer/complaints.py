@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Mapping
 
 from ..crypto import Findings, accused_in, complaint_size, encode_complaint, judge_complaint
-from ..errors import TransactionFailed, WorldError
+from ..errors import ObjectCorrupt, ObjectMissing, TransactionFailed
 from ..protocol.actions import Complain
 from ..protocol.events import Complained
 from ..protocol.ids import Bitmap, Index, bitmap_of, size_of
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 
-_MOST_TRIES = 3
-"""How often evidence is asked for: whoever keeps its own back must not cost a time-out at every look."""
+_TRIES_A_WINDOW, _MOST_TRIES = 8, 16
+"""How often evidence that nobody has is asked for: it must not cost a time-out at every look, nor for ever."""
 
 
 class Complaints:
@@ -28,15 +28,25 @@ class Complaints:
         self._context = context
         self._judged: dict[Complained, Findings] = {}
         self._tries: Counter[Complained] = Counter()
+        self._next_try_at: dict[Complained, int] = {}
         self._unsaid: set[tuple[int, int]] = set()
 
-    def proven(self, state: FederationState, attempt: Attempt) -> Bitmap:
-        """The dealers of whose dealing this peer has checked evidence; what it has not seen yet is fetched."""
+    def proven(self, state: FederationState, attempt: Attempt, now: int) -> Bitmap:
+        """The dealers of whose dealing this peer has checked evidence; what it has not seen yet is fetched.
+
+        Raises StoreUnreachable: that its own store is away says nothing about anybody's evidence.
+        """
         for complaint in attempt.complaints.values():
-            if complaint not in self._judged and self._tries[complaint] < _MOST_TRIES:
-                self._judge(state, attempt, complaint)
+            due = now >= self._next_try_at.get(complaint, 0) and self._tries[complaint] < _MOST_TRIES
+            if complaint not in self._judged and due:
+                self._judge(state, attempt, complaint, now)
         judged = [self._judged[c] for c in attempt.complaints.values() if c in self._judged]
         return bitmap_of([dealer for findings in judged for dealer in findings.proven])
+
+    def must_wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int) -> bool:
+        """Whether evidence may still come: some is missing, and half of an aggregate window has not passed `since`."""
+        unseen = any(complaint not in self._judged for complaint in attempt.complaints.values())
+        return unseen and now < since + state.terms.aggregate_window_s // 2
 
     def make(self, attempt: Attempt, charges: Mapping[Index, bytes]) -> None:
         """Promise to complain with these charges, if there are any: store the evidence, then write down its name."""
@@ -63,22 +73,27 @@ class Complaints:
 
     def forget(self, before_round: int) -> None:
         """Let what was found in rounds before `before_round` go."""
-        for complaint in [c for c in self._tries if c.round < before_round]:
-            del self._tries[complaint]
-            self._judged.pop(complaint, None)
+        for seen in (self._tries, self._next_try_at, self._judged):
+            for complaint in [c for c in seen if c.round < before_round]:
+                del seen[complaint]
 
-    def _judge(self, state: FederationState, attempt: Attempt, complaint: Complained) -> None:
+    def _judge(self, state: FederationState, attempt: Attempt, complaint: Complained, now: int) -> None:
         context, author = self._context, state.accounts[complaint.index]
-        self._tries[complaint] += 1
-        size = complaint_size(size_of(attempt.standing), attempt.threshold, size_of(complaint.dealers))
+        accused = accused_in(attempt, state.accounts, context.round_context(attempt), complaint.dealers)
+        if not accused or len(accused) != size_of(complaint.dealers):
+            # The contract lets no such complaint in: the endpoint has made it up.
+            self._judged[complaint] = Findings({}, ())
+            return
+        size = complaint_size(size_of(attempt.standing), attempt.threshold, len(accused))
+        self._next_try_at[complaint] = now + max(1, state.terms.aggregate_window_s // _TRIES_A_WINDOW)
         try:
             evidence = context.store.get(complaint.evidence_cid, size)
-        except WorldError as error:
+        except (ObjectMissing, ObjectCorrupt) as error:
+            self._tries[complaint] += 1
             context.log.warning(
                 "a complaint cannot be checked", member=int(complaint.index), round=attempt.round, reason=str(error)
             )
             return
-        accused = accused_in(attempt, state.accounts, context.round_context(attempt), complaint.dealers)
         found = judge_complaint(evidence, complaint.index, complaint.dealers, accused, name=author)
         self._judged[complaint] = found
         for fault in found.false:

@@ -46,7 +46,7 @@ class Shareholder:
             case Phase.RECEIPTS if self._context.me not in attempt.receipts:
                 return self._receipt(state, attempt, now)
             case Phase.RECEIPTS:
-                self._holdings.complaints.proven(state, attempt)
+                self._holdings.complaints.proven(state, attempt, now)
                 return False
             case Phase.OPENING | Phase.CLOSING if self._context.me not in attempt.openings:
                 return self._open(state, attempt, now)
@@ -96,8 +96,11 @@ class Shareholder:
                 f"the RPC endpoint shows a locked set that the contract would have refused ({impossible}); nothing is"
                 " opened for it: use another endpoint"
             ) from impossible
-        if locked.participants & self._holdings.complaints.proven(state, attempt):
+        complaints = self._holdings.complaints
+        if locked.participants & complaints.proven(state, attempt, now):
             return self._refuse(attempt, "a dealer in the set is proven to have dealt a bad record")
+        if complaints.must_wait(state, attempt, now, since=locked.at):
+            return False
         self._holdings.examine(state, attempt, only=locked.participants)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]
         shares = [holding.share for holding in holdings if holding is not None and holding.share is not None]

@@ -12,7 +12,7 @@ from stage import walk
 from fedchain.crypto import Place, charge, complaint, dealing, encode_complaint
 from fedchain.crypto.aggregate import leaf_hashes
 from fedchain.crypto.packing import unpack_residues
-from fedchain.errors import ObjectMissing, TransactionFailed
+from fedchain.errors import ObjectMissing, StoreUnreachable, TransactionFailed
 from fedchain.peer.journal import PromiseRefused
 from fedchain.protocol.actions import CommitAggregate, Complain, PostReceipt, PublishOpening, VoteToAbandon
 from fedchain.protocol.cid import cid_of
@@ -150,8 +150,10 @@ def test_an_aggregator_leaves_out_whom_evidence_names_and_is_moved_by_nothing_el
     state = stage.receipts if kind == "false" else wronged(stage)
     content = b"nonsense" if kind in ("nonsense", "nowhere") else evidence_of(stage, state, whole=kind == "false")
     cid = cid_of(content) if kind == "nowhere" else stage.world.put(content)
-    peer = stage.peer(0)
-    (locked,) = peer.act(complained(stage, received(stage, state), cid), stage.now)
+    peer, told = stage.peer(0), complained(stage, received(stage, state), cid)
+    if kind == "nowhere":
+        assert peer.act(told, stage.now) == []
+    (locked,) = peer.act(told, stage.now + told.terms.aggregate_window_s // 2)
     assert isinstance(locked, CommitAggregate)
     assert locked.participants == participants
 
@@ -171,10 +173,14 @@ def test_nobody_opens_a_set_with_a_dealer_that_evidence_names_and_it_is_given_up
 def test_a_set_is_opened_whatever_an_unproven_complaint_says(stage: Any) -> None:
     state = complained(stage, received(stage, stage.receipts), cid_of(b"what nobody has"))
     event = AggregateCommitted(1, 0, 0, Index(0), Bitmap(0b11111), Root(b"r" * 32), cid_of(b""), at=stage.now)
-    assert isinstance(stage.peer(2).act(apply(state, event), stage.now)[0], PublishOpening)
+    peer, half = stage.peer(2), state.terms.aggregate_window_s // 2
+    assert peer.act(apply(state, event), stage.now + half - 1) == []
+    assert isinstance(peer.act(apply(state, event), stage.now + half)[0], PublishOpening)
 
 
-def test_evidence_that_is_kept_back_is_asked_for_three_times(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evidence_that_is_kept_back_is_asked_for_now_and_then_and_not_for_ever(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     peer = stage.peer(2)
     told = complained(stage, wronged(stage), cid_of(b"what nobody has"))
     asked = []
@@ -184,9 +190,52 @@ def test_evidence_that_is_kept_back_is_asked_for_three_times(stage: Any, monkeyp
         raise ObjectMissing("nobody has it")
 
     monkeypatch.setattr(peer.store, "get", nowhere)
-    for _ in range(10):
-        assert peer.holdings.complaints.proven(told, told.current) == 0
-    assert asked == [complaint.complaint_size(5, 3, 1)] * 3
+    window = told.terms.aggregate_window_s
+    for now in range(stage.now, stage.now + window):
+        assert peer.holdings.complaints.proven(told, told.current, now) == 0
+    assert asked == [complaint.complaint_size(5, 3, 1)] * len(asked) and 8 <= len(asked) <= 9
+    peer.holdings.complaints.proven(told, told.current, stage.now + 2 * window)
+    for later in range(100):
+        peer.holdings.complaints.proven(told, told.current, stage.now + (2 + later) * window)
+    assert len(asked) == 16
+
+
+def test_evidence_that_comes_late_is_waited_for_half_of_the_aggregate_window(stage: Any) -> None:
+    state = wronged(stage)
+    content = evidence_of(stage, state)
+    told, peer = complained(stage, received(stage, state), cid_of(content)), stage.peer(0)
+    window = told.terms.aggregate_window_s
+    turn = stage.now
+    assert peer.act(told, turn) == []
+    cid = peer.store.put(content)
+    assert cid == told.current.complaints[VICTIM].evidence_cid
+    (locked,) = peer.act(told, turn + window // 4)
+    assert locked.participants == WITHOUT
+
+
+def test_a_store_that_is_away_for_a_while_makes_nobody_deaf_to_evidence(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = wronged(stage)
+    cid, peer = stage.world.put(evidence_of(stage, state)), stage.peer(0)
+    told, get = complained(stage, received(stage, state), cid), peer.store.get
+
+    def away(cid: Cid, max_bytes: int) -> bytes:
+        raise StoreUnreachable("no IPFS API answers")
+
+    monkeypatch.setattr(peer.store, "get", away)
+    for look in range(20):
+        with pytest.raises(StoreUnreachable):
+            peer.holdings.complaints.proven(told, told.current, stage.now + look * told.terms.aggregate_window_s)
+    monkeypatch.setattr(peer.store, "get", get)
+    late = stage.now + 20 * told.terms.aggregate_window_s
+    assert peer.holdings.complaints.proven(told, told.current, late) == 1 << DEALER
+
+
+@pytest.mark.parametrize("dealers", [0, 1 << 17, 1 << DEALER | 1 << 17])
+def test_a_complaint_that_only_an_endpoint_made_up_is_about_nobody(stage: Any, dealers: int) -> None:
+    told = complained(stage, stage.receipts, cid_of(b"whatever"), dealers)
+    assert stage.peer(2).holdings.complaints.proven(told, told.current, stage.now) == 0
 
 
 def test_a_false_complaints_evidence_is_not_kept(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,5 +247,5 @@ def test_a_false_complaints_evidence_is_not_kept(stage: Any, monkeypatch: pytest
         peer.store.objects[cid] = stage.world.store[cid]
         monkeypatch.setattr(peer.store, "pin", pinned.append)
         told = complained(stage, state, cid)
-        peer.holdings.complaints.proven(told, told.current)
+        peer.holdings.complaints.proven(told, told.current, stage.now)
         assert pinned == [cid] * number
