@@ -79,7 +79,6 @@ class Reader:
         self._chain_id: int | None = None
         self._head: Block | None = None
         self._read: Block | None = None
-        """The newest block whose logs are in `_log`."""
         self._checkpoints: deque[tuple[int, bytes]] = deque(maxlen=_CHECKPOINTS)
         self._log: list[Logged] = []
         self._state: FederationState | None = None
@@ -97,6 +96,11 @@ class Reader:
     def contract(self) -> Address:
         """The federation's contract."""
         return self._contract
+
+    @property
+    def block_read(self) -> Block | None:
+        """The newest block whose logs were read; asks nobody."""
+        return self._read
 
     @property
     def rpc_url(self) -> str:

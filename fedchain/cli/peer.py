@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -73,6 +74,18 @@ def run(
             help="A folder shared with `fedchain relay`, which sends signed statements of all in one transaction.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="ADDRESS:PORT",
+            help="Serve GET /healthz and /metrics (Prometheus) here, for example 127.0.0.1:9464.",
+        ),
+    ] = None,
+    metrics_anywhere: Annotated[
+        bool, typer.Option("--metrics-anywhere", help="Let --metrics be an address that others can reach.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="The least that is logged: debug, info, warning or error.")] = "info",
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the log to the work folder only.")] = False,
 ) -> None:
     """Work for a federation until its run is finished: train, encrypt, vouch, sum, open, close.
@@ -89,21 +102,28 @@ def run(
     from ..chain.signing import sign_statement
     from ..errors import UsageError
     from ..learn import Machine
+    from ..peer.exposition import parse_listen, serving
+    from ..peer.health import Health, doors_of
     from ..peer.journal import Journal
-    from ..peer.log import peer_log
+    from ..peer.log import LEVELS, peer_log
+    from ..peer.meter import Meter
     from ..peer.outbox import Outbox
     from ..peer.start import enrol as enrol_member
     from ..peer.start import may_enrol, run_peer, stand
     from ..protocol.events import BondWithdrawn
-    from ..protocol.phase import is_finished, start_of_run
+    from ..protocol.phase import is_finished, phase_of, start_of_run
     from ..protocol.retention import check_registered
     from ..protocol.signature import Signature
+    from ..protocol.state import FederationState
     from ..protocol.statements import Statement
     from ..store.ipfs import IpfsStore
     from .options import open_reader, read_password
 
     if engine not in ("tenseal", "numpy"):
         raise UsageError(f"--engine {engine!r}: choose tenseal or numpy")
+    if log_level not in LEVELS:
+        raise UsageError(f"--log-level {log_level!r}: choose {', '.join(LEVELS)}")
+    listen = None if metrics is None else parse_listen(metrics, anywhere=metrics_anywhere)
     password = read_password(password_file)
     identity = load_identity(key, password)
     keys = KeyRing(key, password, identity)
@@ -116,8 +136,8 @@ def run(
     state = reader.refresh()
     folder = workdir if workdir is not None else key.parent / f"{key.stem}-peer-{reader.contract[2:10].lower()}"
     folder.mkdir(parents=True, exist_ok=True)
-    log = peer_log(folder / "peer.log", quiet=quiet)
-    with Journal(folder / "journal.jsonl") as journal:
+    log = peer_log(folder / "peer.log", quiet=quiet, level=log_level)
+    with Journal(folder / "journal.jsonl") as journal, ExitStack() as stack:
         journal.bind(reader.chain_id, reader.contract, reader.log()[0].transaction)
         # A member that withholds an object must not cost the others their window.
         store = IpfsStore(ipfs, timeout_s=min(60.0, max(2.0, state.terms.receipt_window_s / 4)))
@@ -146,6 +166,18 @@ def run(
             log.info("enrolled", weight_samples=standing.samples)
         elif joins:
             raise UsageError(f"{identity.address} is not enrolled; run fedchain enrol first, or add --enrol")
+        meter = Meter(folder / "rounds.jsonl", store)
+        health = Health(meter, standing.me, doors_of(reader.rpc_url, identity.address, reader, ipfs))
+        if listen is not None:
+            stack.enter_context(health)
+            stack.enter_context(serving(listen, health, meter, log))
+
+        def watch(state: FederationState, now: int) -> None:
+            health.look(state, now)
+            phase = phase_of(state, state.round, now).name.lower()
+            read = reader.block_read
+            log.debug("looked", block=None if read is None else read.number, round=state.round, phase=phase)
+
         final = run_peer(
             standing=standing,
             state=state,
@@ -165,6 +197,9 @@ def run(
             machine=Machine(device=device, threads=threads, mixed_precision=mixed_precision),
             outbox=None if relay is None else Outbox(relay, standing.me, sign),
             poll_s=poll_s,
+            watch=watch,
+            meter=meter,
+            mined=health.mined,
         )
         ended = "run finished" if is_finished(final, reader.now()) else "member has left"
         log.info(ended, rounds=len(final.closed), model=final.model_digest.hex())

@@ -11,9 +11,14 @@ from typing import IO, Any
 
 import structlog
 
+LEVELS = ("debug", "info", "warning", "error")
 
-def peer_log(path: Path, quiet: bool = False) -> structlog.stdlib.BoundLogger:
-    """A structured logger that appends to `path`, and unless `quiet` prints to stderr for people."""
+
+def peer_log(path: Path, quiet: bool = False, level: str = "info") -> structlog.stdlib.BoundLogger:
+    """A structured logger that appends to `path`, and unless `quiet` prints to stderr for people.
+
+    Of less than `level` it says nothing. "debug" adds every look at the chain.
+    """
     file = path.open("ab", buffering=0)
     for_people = None if quiet else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
@@ -23,7 +28,7 @@ def peer_log(path: Path, quiet: bool = False) -> structlog.stdlib.BoundLogger:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _Both(file, for_people),
         ],
-        wrapper_class=structlog.BoundLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     return logger
 

@@ -83,9 +83,11 @@ class Node:
                 if (settled and self.step(state, now)) or answered:
                     continue
             except TransactionFailed as error:
+                self._context.meter.failed(error)
                 self._context.log.warning("transaction refused", reason=str(error))
                 pause = min(pause * 2, _LONGEST_WAIT_S)
             except (WorldError, OSError) as error:
+                self._context.meter.failed(error)
                 self._context.log.warning("trying again", reason=str(error), pause_s=pause)
                 pause = min(pause * 2, _LONGEST_WAIT_S)
             time.sleep(pause)

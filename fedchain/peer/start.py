@@ -134,8 +134,14 @@ def run_peer(
     outbox: Outbox | None = None,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
+    meter: Meter | None = None,
+    mined: Callable[[bytes], None] = lambda transaction: None,
 ) -> FederationState:
-    """Work for the federation until its run is finished; gives the final state."""
+    """Work for the federation until its run is finished; gives the final state.
+
+    `meter`: where its figures are collected; `mined` is told every transaction that made a statement.
+    """
+    meter = meter or Meter(folder / "rounds.jsonl", store)
     context = PeerContext(
         me=standing.me,
         address=address,
@@ -145,10 +151,10 @@ def run_peer(
         task=standing.task,
         data=standing.data,
         reader=reader,
-        sender=sender,
+        sender=meter.counted(sender, mined),
         store=store,
         journal=journal,
-        meter=Meter(folder / "rounds.jsonl", store),
+        meter=meter,
         folder=folder,
         seed=seed,
         engine=engine,
