@@ -1,6 +1,7 @@
 """Check 5 on complaints: whose dealing their evidence proves bad, and who complained falsely (P2.6).
 
-Evidence that is not to be had proves nothing about anybody: the check could not be made.
+Evidence that is not to be had proves nothing about anybody: the check could not be made. Nor does evidence against
+another commitment than the one on record, which an honest complaint may be about that a fork put here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from ..protocol.events import Complained
 from ..protocol.ids import Index, members_of, size_of
 from .report import Complaint
 from .subject import Subject
+
+Outcome = Literal["proven", "false", "off record", "unchecked"]
 
 
 def check_complaints(subject: Subject) -> None:
@@ -42,13 +45,13 @@ def _check(subject: Subject, complaint: Complained) -> None:
     for fault in (*found.proven.values(), *found.false):
         subject.ledger.raised(subject.scope, 5, fault)
     for dealer in sorted(accused):
-        proof = found.proven.get(dealer)
-        entry = _told(complaint, dealer, "false") if proof is None else _told(complaint, dealer, "proven", proof)
-        subject.complaints.append(entry)
+        if dealer in found.proven:
+            subject.complaints.append(_told(complaint, dealer, "proven", found.proven[dealer]))
+        else:
+            outcome: Outcome = "off record" if dealer in found.off_record else "false"
+            subject.complaints.append(_told(complaint, dealer, outcome))
 
 
-def _told(
-    complaint: Complained, dealer: Index, outcome: Literal["proven", "false", "unchecked"], proof: Fault | None = None
-) -> Complaint:
+def _told(complaint: Complained, dealer: Index, outcome: Outcome, proof: Fault | None = None) -> Complaint:
     why = proof.evidence.check if proof else ""
     return Complaint(complaint.round, complaint.attempt, complaint.index, dealer, outcome, why)

@@ -164,13 +164,13 @@ class Refutation:
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """That a member complained about a dealer's record, and what its evidence comes to: "false" is its author's fault,
-    "unchecked" nobody's. `why`: the check that the dealer's record fails."""
+    "off record" (about another commitment) and "unchecked" nobody's. `why`: the check that the record fails."""
 
     round: int
     attempt: int
     author: Index
     dealer: Index
-    outcome: Literal["proven", "false", "unchecked"]
+    outcome: Literal["proven", "false", "off record", "unchecked"]
     why: str = ""
 
 

@@ -50,6 +50,8 @@ def complaint_in_words(report: Report, complaint: Complaint) -> str:
             return f"{said}: proven ({complaint.why})"
         case "false":
             return f"{said}: its evidence proves nothing"
+        case "off record":
+            return f"{said}: it is about another commitment than the one on record, which is nobody's fault"
         case "unchecked":
             return f"{said}: its evidence is not to be had, which says nothing about either"
 

@@ -68,10 +68,15 @@ class Accused:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a complaint comes to: the faults of dealers that it proves, and the faults of whoever made it."""
+    """What a complaint comes to: the faults of dealers that it proves, and the faults of whoever made it.
+
+    `off_record` are dealers whom it accuses of a commitment that is not on record: nobody's fault. It may have been, on
+    blocks that a fork took back.
+    """
 
     proven: Mapping[Index, Fault]
     false: tuple[Fault, ...]
+    off_record: tuple[Index, ...] = ()
 
 
 def accused_in(
@@ -134,16 +139,22 @@ def judge_complaint(
     """
     proven: dict[Index, Fault] = {}
     false: list[Fault] = []
+    off_record: list[Index] = []
     try:
         charges = _decode(blob, complainer, dealers, accused, name)
     except MalformedObject as malformed:
         return Findings(proven, (malformed,))
     for dealer, content in charges.items():
         try:
-            proven[dealer] = _judge(content, complainer, accused[dealer], name)
+            found = _judge(content, complainer, accused[dealer], name)
         except Fault as unfounded:
             false.append(unfounded)
-    return Findings(proven, tuple(false))
+            continue
+        if found is None:
+            off_record.append(dealer)
+        else:
+            proven[dealer] = found
+    return Findings(proven, tuple(false), tuple(off_record))
 
 
 def _decode(
@@ -167,8 +178,10 @@ def _decode(
     return {dealer: blob[at : at + length] for dealer, at in zip(members_of(dealers), starts, strict=True)}
 
 
-def _judge(content: bytes, complainer: Index, accused: Accused, name: str) -> Fault:
-    """The dealer's fault that a charge proves. Raises Fault, the complainer's, where it proves none.
+def _judge(content: bytes, complainer: Index, accused: Accused, name: str) -> Fault | None:
+    """The dealer's fault that a charge proves; None where it is about another commitment than the one on record.
+
+    Raises Fault, the complainer's, where it proves none.
 
     1. The complainer is a shareholder, with a key that proofs can be about. 2. Public part and record are what the
     dealer committed to. 3. The record's ephemeral key is proven: else nothing more has to be shown. 4. The shared point
@@ -195,7 +208,7 @@ def _judge(content: bytes, complainer: Index, accused: Accused, name: str) -> Fa
     place_of = context.chain_id, context.contract, context.round, context.attempt, place.dealer_address
     commitment = update_commitment(*place_of, Root(ciphertext_root), root)
     if commitment != accused.commitment:
-        raise refuse("commitment", accused.commitment.hex(), commitment.hex())
+        return None
     registered = point_of_key(place.encryption_keys[complainer])
     if registered is None:
         raise refuse("key", "the key of a point of prime order", place.encryption_keys[complainer].hex())

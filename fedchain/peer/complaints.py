@@ -96,6 +96,10 @@ class Complaints:
             return
         found = judge_complaint(evidence, complaint.index, complaint.dealers, accused, name=author)
         self._judged[complaint] = found
+        for dealer in found.off_record:
+            context.log.warning(
+                "a complaint about what is not on record", member=int(complaint.index), dealer=int(dealer)
+            )
         for fault in found.false:
             context.log.error("false complaint", offender=author, round=attempt.round, reason=str(fault))
         for dealer, fault in found.proven.items():

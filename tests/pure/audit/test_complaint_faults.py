@@ -117,7 +117,10 @@ def test_nonsense_for_evidence_names_its_author_or_nobody(
     assert named.found(report) == expected
 
 
-def test_evidence_of_another_round_names_who_replays_it(named: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("vouches", [True, False])
+def test_evidence_of_another_round_proves_nothing(named: Any, vouches: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who replays it beside an honest receipt contradicts itself."""
+
     class Replaying(playing(named, monkeypatch)):  # type: ignore[misc]
         kept: Cid
 
@@ -130,9 +133,14 @@ def test_evidence_of_another_round_names_who_replays_it(named: Any, monkeypatch:
                 self.say(Complained(2, 0, VICTIM, Bitmap(1 << DEALER), self.kept, 0))
             super().receipt(number, index)
 
+        def whole(self, number: int, index: int) -> Bitmap:
+            return super().whole(number, index) if vouches or index != VICTIM else WITHOUT_DEALER
+
     report = Replaying().run().audit()
-    assert named.found(report) == {(5, 1, named.MEMBERS[DEALER]), (5, 2, named.MEMBERS[VICTIM])}
-    assert [c.outcome for c in report.complaints] == ["proven", "false"]
+    contradiction = {(5, 2, named.MEMBERS[VICTIM])} if vouches else set()
+    assert named.found(report) == {(5, 1, named.MEMBERS[DEALER])} | contradiction
+    assert [c.outcome for c in report.complaints] == ["proven", "off record"]
+    assert report.complete and DEALER in report.rounds[1].participants
 
 
 def test_who_complains_and_vouches_is_named(named: Any, monkeypatch: pytest.MonkeyPatch) -> None:
