@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +19,7 @@ from ..protocol.ids import Address, Cid, Digest, Index, Root
 from ..protocol.model import model_digest
 from ..protocol.outer import update_size_of
 from ..protocol.state import Attempt
-from ..protocol.statements import Statement
+from ..protocol.statements import OpeningStatement, Statement
 from ..protocol.update_format import fetched_model_bound, model_size_of
 from .journal import Journal
 from .kept import KeptState
@@ -101,8 +102,13 @@ class PeerContext:
         return key if basis is None else f"{key}/{basis.hex()}"
 
     def is_relayed(self, said: Statement, now: int, *, since: int, window_s: int) -> bool:
-        """Whether a statement is left to a relayer: it was handed over, and its window has a third left to wait for."""
+        """Whether a statement is left to a relayer: it was handed over, and its window has a third left to wait for.
+
+        A second, other opening of one place is not signed: this peer sends it itself, if at all.
+        """
         if self.outbox is None or now >= since + 2 * window_s // 3:
+            return False
+        if isinstance(said, OpeningStatement) and not self.journal.may_sign(said):
             return False
         self.outbox.lay(said)
         return True
@@ -151,6 +157,11 @@ class PeerContext:
         """What this peer decoded to these two roots, if it did."""
         path = self._result_path(key_sum_root, result_root)
         return path.read_bytes() if path.exists() else None
+
+    def forget_results(self, of: Collection[tuple[Root, Root]]) -> None:
+        """Let the results of these pairs of roots go; what else was decoded stays."""
+        for path in {self._result_path(*roots) for roots in of} & set(self.models.with_name("results").glob("*")):
+            path.unlink()
 
     def _result_path(self, key_sum_root: Root, result_root: Root) -> Path:
         return self.models.with_name("results") / f"{key_sum_root.hex()}-{result_root.hex()}"

@@ -1,9 +1,9 @@
 """The journal: a peer's promises, written and fsynced before the act, so that kill -9 at any point loses nothing.
 
-It holds promises only (the upload it dealt, the complaint it made, the receipt it gave, the set it opened, the raw
-transactions it sent);
-everything else a peer knows it reads from the chain. One line a record: a SHA-256 prefix, a space, JSON. A last line
-that was torn by a crash was never acted on, and is dropped; any other damage stops the peer.
+It holds promises only (the upload it dealt, the complaint it made, the receipt it gave, the set it opened, the opening
+it signed, the raw transactions it sent); everything else a peer knows it reads from the chain. One line a record: a
+SHA-256 prefix, a space, JSON. A last line that was torn by a crash was never acted on, and is dropped; any other damage
+stops the peer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from ..chain.raw import parse_raw
 from ..errors import FedchainError, UsageError
-from ..protocol.ids import Address, Bitmap, Cid, Digest, size_of
+from ..protocol.ids import Address, Bitmap, Cid, Digest, Root, size_of
+from ..protocol.statements import OpeningStatement
 
 _CHECK_HEX = 16
 
@@ -63,6 +64,7 @@ class Journal:
         self._complaints: dict[tuple[int, int], tuple[Bitmap, Cid]] = {}
         self._receipts: dict[tuple[int, int], Bitmap] = {}
         self._opened: dict[tuple[int, int, str], list[tuple[int, Bitmap]]] = {}
+        self._signed: dict[tuple[int, int, int], tuple[Bitmap, Root]] = {}
         for record in self._recover():
             self._take(record)
         # Unbuffered: what a full disk refused must not be written behind our back when the file is closed.
@@ -209,6 +211,19 @@ class Journal:
             }
         )
 
+    def may_sign(self, said: OpeningStatement) -> bool:
+        """Promise to sign this opening for a relayer, and no other of its place; False where another was signed.
+
+        On a fork somebody may have committed to something else under the same set. What was signed there stays: two
+        signed openings of one place are a lie (R5), whoever relays which.
+        """
+        place = said.round, said.attempt, said.group
+        known, signed = self._signed.get(place), (said.participants, said.root)
+        if known is None:
+            names = {"round": said.round, "attempt": said.attempt, "group": said.group}
+            self._write({"kind": "signed", **names, "participants": said.participants, "root": said.root.hex()})
+        return known in (None, signed)
+
     def _write(self, record: dict[str, Any]) -> None:
         body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
         line, whole = _check(body) + b" " + body + b"\n", self._file.seek(0, os.SEEK_END)
@@ -247,6 +262,9 @@ class Journal:
             case "opened":
                 set_opened = (record["attempt"], Bitmap(record["participants"]))
                 self._opened.setdefault((record["round"], record["group"], record["base"]), []).append(set_opened)
+            case "signed":
+                said = Bitmap(record["participants"]), Root(bytes.fromhex(record["root"]))
+                self._signed[record["round"], record["attempt"], record["group"]] = said
             case kind:
                 raise UsageError(f"{self._path}: a record of unknown kind {kind!r}; was it written by a newer version?")
 

@@ -1,17 +1,19 @@
-"""The voter (P5.14): gives up a set that cannot be opened, so that its round may begin again.
+"""The voter (P5.14): gives up a set that cannot be opened, so that its round may begin again, and go on.
 
 Duty: vote to abandon the locked set of the round under way if this peer can show that it is spoiled, or that a dealer
 in it dealt a bad record: the first on a model at once, a later one once members have removed somebody in it by vote, as
 only then the next set need not hold the same members; and after half of the close window, whatever keeps it from being
-closed. Refusals: nothing is given up that this peer could close itself, and no set twice. (Votes on members are for
-people: `fedchain vote`; the trainer votes to stop, the challenger refuses a model.)
+closed. Vote to remove whoever was proven to have lied and keeps the next set from being locked (P3.8). Refusals:
+nothing is given up that this peer could close itself, and no set twice. (All other votes on members are for people:
+`fedchain vote`; the trainer votes to stop, the challenger refuses a model.)
 """
 
 from __future__ import annotations
 
-from ..protocol.actions import VoteToAbandon
+from ..protocol.actions import VoteToAbandon, VoteToRemove
 from ..protocol.disputes import Refused
-from ..protocol.ids import members_of
+from ..protocol.ids import Index, members_of
+from ..protocol.participants import liars_in_the_way
 from ..protocol.phase import Phase, live_attempt, phase_of, round_began_at
 from ..protocol.state import Attempt, FederationState
 from ..protocol.suspicion import suspicion
@@ -35,6 +37,8 @@ class Voter:
     def act(self, state: FederationState, now: int) -> bool:
         """Do what is due now; whether anything was done."""
         phase, attempt = phase_of(state, state.round, now), live_attempt(state, now)
+        if attempt is not None and phase in (Phase.TRAINING, Phase.RECEIPTS, Phase.AGGREGATING):
+            return any(self._remove(state, attempt, i, now) for i in members_of(liars_in_the_way(state, attempt)))
         if attempt is None or phase not in (Phase.OPENING, Phase.CLOSING):
             return False
         reason = self._reason_against(state, attempt, phase, now)
@@ -72,6 +76,19 @@ class Voter:
             in_all, suspects = (list(members_of(members)) for members in (found.always, found.suspects))
             sets = len(found.spoiled)
             self._context.log.error("spoiled", round=attempt.round, sets=sets, in_all=in_all, suspects=suspects)
+
+    def _remove(self, state: FederationState, attempt: Attempt, liar: Index, now: int) -> bool:
+        context, vote = self._context, VoteToRemove(liar)
+        try:
+            check_vote(state, context.me, vote, now)
+        except Refused:
+            return False  # cast before, by those who stand now
+        crash_point("before-vote", attempt.round)
+        context.sender.submit(context.duty(f"remove/{liar}", attempt), vote)
+        crash_point("after-vote", attempt.round)
+        liar_account = state.accounts[liar]
+        context.log.error("voted to remove", round=attempt.round, member=liar_account, reason="a lie, proven on chain")
+        return True
 
     def _abandon(self, state: FederationState, attempt: Attempt, reason: str, now: int) -> bool:
         context, place = self._context, (attempt.round, attempt.attempt)

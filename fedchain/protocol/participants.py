@@ -60,6 +60,15 @@ def too_close(state: FederationState, attempt: Attempt, participants: int) -> Bi
     return None
 
 
+def liars_in_the_way(state: FederationState, attempt: Attempt) -> Bitmap:
+    """Who was proven to have lied, and keeps a set from being locked here: in one that was given up, and not removed.
+
+    A set without it would be too close to that one; once it is removed by vote, its update is what the lie cost it.
+    """
+    hidden = reduce(int.__or__, state.abandoned.get(attempt.base_digest, ()), 0)
+    return Bitmap(hidden & state.lied & ~state.removed & ~attempt.committed)
+
+
 def owed_a_place(state: FederationState, attempt: Attempt) -> Bitmap:
     """The updates that nobody may leave out: whole by every posted receipt, and nobody complained of them.
 

@@ -1,11 +1,11 @@
-"""Which of its X25519 keys a member must still keep: what was sealed to the others nobody has to open again (P0.8)."""
+"""What a member must still keep: its X25519 keys (P0.8), and the results that it may have to answer for (P5.12)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from ..errors import UsageError
-from .ids import Index
+from .ids import Index, Root
 from .phase import live_attempt
 from .state import FederationState
 
@@ -26,6 +26,16 @@ def needed_keys(state: FederationState, index: Index, now: int) -> frozenset[byt
     if index in state.members:
         needed.add(state.members[index].encryption_key)
     return frozenset(needed)
+
+
+def unowed_results(state: FederationState, now: int) -> frozenset[tuple[Root, Root]]:
+    """The roots (S, decoded sum) of the closed rounds of which nobody may have to show a page any more (P5.12).
+
+    A result is demanded within a challenge window of its post, and shown within an answer window of that.
+    """
+    owed_s = state.terms.challenge_window_s + state.terms.answer_window_s
+    results = (attempt.result for attempt in state.closed.values())
+    return frozenset((r.key_sum_root, r.result_root) for r in results if r is not None and now >= r.at + owed_s)
 
 
 def check_registered(state: FederationState, index: Index, publics: Collection[bytes]) -> None:

@@ -140,12 +140,12 @@ class FederationState:
     `resumes[r]` is the attempt at which a forgotten round r begins again. `model_digest` and `model_cid` name the model
     that stands.
 
-    `standing` are the members who count in the round that began last, `slashed` those who lost their bonds, `bonded`
-    those whose bonds are here. `joining` and `leaving` change who stands when the next round begins; `admitted` may
-    enrol, `removed` left by vote. `left_at[i]` is when member i ceased to count, by its own wish or
-    by vote. `ran_at` is when
-    the run began, `began_at` when the current round did; both 0 while that follows from the enrolments
-    (`phase.start_of_run`, `phase.round_began_at`). `abandoned[m]` are the sets that were given up on the model m.
+    `standing` are the members who count in the round that began last, `slashed` those who lost their bonds (`lied`:
+    for a statement that was proven wrong, R1–R5), `bonded` those whose bonds are here. `joining` and `leaving` change
+    who stands when the next round begins; `admitted` may enrol, `removed` left by vote. `left_at[i]` is when member i
+    ceased to count, by its own wish or by vote. `ran_at` is when the run began, `began_at` when the
+    current round did; both 0 while that follows from the enrolments (`phase.start_of_run`, `phase.round_began_at`).
+    `abandoned[m]` are the sets that were given up on the model m, or forgotten when it fell (P3.8).
     `demands_until`: challenges and bonds wait for demands until then, within bounds. `rewards`: what is owed to whom.
     """
 
@@ -158,6 +158,7 @@ class FederationState:
     model_cid: Cid
     standing: Bitmap = EMPTY
     slashed: Bitmap = EMPTY
+    lied: Bitmap = EMPTY
     bonded: Bitmap = EMPTY
     joining: Bitmap = EMPTY
     leaving: Bitmap = EMPTY

@@ -44,6 +44,8 @@ from .state import EMPTY, Attempt, Demand, FederationState, with_entry
 from .votes import is_carried
 
 MOST_STRIKES = 15
+LAST_PROVEN_RULE = 5
+"""R1 to R5 are proven by evidence. Silence (6) may be an honest member's that is away, and votes (7) prove nothing."""
 
 
 def founded(event: FederationFounded) -> FederationState:
@@ -99,8 +101,9 @@ def apply(state: FederationState, event: Event) -> FederationState:
             if not state.bonded >> event.index & 1:
                 raise ValueError(f"the log slashes member {event.index}, who has no bond here")
             bonded, slashed = _without(state.bonded, event.index), _with(state.slashed, event.index)
+            lied = _with(state.lied, event.index) if event.rule <= LAST_PROVEN_RULE else state.lied
             state = _credited(state, event.challenger, event.reward_wei)
-            return replace(state, bonded=bonded, slashed=slashed, last_slash_at=event.at)
+            return replace(state, bonded=bonded, slashed=slashed, lied=lied, last_slash_at=event.at)
         case RewardWithdrawn():
             return replace(state, rewards=with_entry(state.rewards, event.account, 0))
         case PageDemanded() | PageShown() | DemandClosed():

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedchain.chain.signing import sign_statement
+from fedchain.peer.journal import Journal
 from fedchain.peer.outbox import Outbox
 from fedchain.peer.relayer import Relayer
 from fedchain.protocol.actions import CommitUpdates, PostReceipt, PostReceipts, PublishOpening, PublishOpenings
@@ -197,3 +198,22 @@ def test_an_opening_is_handed_over_with_the_set_that_it_opens(stage: Any, tmp_pa
     assert said.cid in peer.store.objects
     (opened,) = peer.act(stage.opening, locked.at + 2 * stage.opening.terms.aggregate_window_s // 3)
     assert isinstance(opened, PublishOpening) and (opened.root, opened.cid) == (said.root, said.cid)
+
+
+def test_no_second_opening_of_a_place_is_signed_whatever_a_fork_holds(stage: Any, tmp_path: Path) -> None:
+    """Two signed openings of one place are a lie (R5), and a relayer may show the first."""
+    peer, relay = stage.peer(1), Relay(stage, tmp_path / "shared")
+    peer.context.outbox = Outbox(relay.folder, Index(1), relay.signer(1))
+    locked = stage.opening.current.aggregate
+    assert peer.act(stage.opening, locked.at) == []
+    (file,) = relay.folder.glob("*.json")
+    signed = decode(file.read_bytes()).said
+    file.unlink()
+    for other in (replace(signed, root=Root(b"r" * 32)), replace(signed, participants=Bitmap(0b01111))):
+        assert not peer.context.is_relayed(other, locked.at, since=locked.at, window_s=60)
+    path = peer.context.folder / "journal.jsonl"
+    peer.journal.close()
+    with Journal(path) as journal:
+        assert not journal.may_sign(replace(signed, root=Root(b"r" * 32))), "a restart forgets nothing"
+        assert journal.may_sign(signed) and journal.may_sign(replace(signed, attempt=1, root=Root(b"r" * 32)))
+    assert list(relay.folder.glob("*.json")) == []

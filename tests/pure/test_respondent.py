@@ -15,6 +15,7 @@ from fedchain.protocol.events import PageDemanded, PageShown
 from fedchain.protocol.ids import Address, Index
 from fedchain.protocol.merkle import depth_of
 from fedchain.protocol.pages import Kind, Page
+from fedchain.protocol.retention import unowed_results
 from fedchain.protocol.scheme import leaves_of
 from fedchain.protocol.state import FederationState
 from fedchain.protocol.transition import apply
@@ -133,3 +134,18 @@ def test_a_result_is_shown_by_others_when_uploads_and_posted_object_are_long_gon
     shutil.rmtree(again.context.objects)
     again.store.objects.clear()
     assert [action.page for action in shown(again, state, deadline - 1)] == [page]
+
+
+def test_a_result_is_let_go_when_nobody_may_demand_it_any_more(stage: Any) -> None:
+    page = page_of(stage, Kind.RESULT)
+    state, _ = demanded(stage, page)
+    peer, attempt = stage.peer(1), state.closed[1]
+    assert peer.decoder.outcome(state, attempt) is not None
+    (kept,) = (peer.context.folder / "results").iterdir()
+    (decoded_elsewhere := kept.with_name("of another round")).write_bytes(b"")
+    owed_until = attempt.result.at + state.terms.challenge_window_s + state.terms.answer_window_s
+    peer.context.forget_results(unowed_results(state, owed_until - 1))
+    assert kept.exists()
+    peer.context.forget_results(unowed_results(state, owed_until))
+    assert not kept.exists() and decoded_elsewhere.exists()
+    peer.context.forget_results(unowed_results(state, owed_until))  # and again, with nothing there

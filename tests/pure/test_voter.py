@@ -14,10 +14,18 @@ import numpy as np
 import pytest
 
 from fedchain.crypto import Opening, make_opening
-from fedchain.protocol.actions import VoteToAbandon
-from fedchain.protocol.events import Motion, MotionVoted, OpeningPublished
-from fedchain.protocol.ids import Index, bitmap_of, members_of
-from fedchain.protocol.phase import Phase, phase_of, start_of_run
+from fedchain.protocol.actions import VoteToAbandon, VoteToRemove
+from fedchain.protocol.events import (
+    MemberLeaving,
+    MemberSlashed,
+    Motion,
+    MotionVoted,
+    OpeningPublished,
+    SetAbandoned,
+)
+from fedchain.protocol.ids import Address, Index, bitmap_of, members_of
+from fedchain.protocol.participants import too_close
+from fedchain.protocol.phase import Phase, live_attempt, phase_of, start_of_run
 from fedchain.protocol.state import FederationState
 from fedchain.protocol.transition import apply
 
@@ -158,3 +166,43 @@ def test_a_set_that_was_given_up_eight_times_is_left(stage: Any) -> None:
 def test_nothing_is_given_up_before_a_set_is_locked(stage: Any) -> None:
     late = half_of(stage.receipts, stage.now)
     assert votes(stage.peer(1), stage.receipts, late) == []
+
+
+def begun_again_without(stage: Any, slashed: MemberSlashed) -> FederationState:
+    """A member is slashed while its set is locked; the set is given up, and the round begins again."""
+    state = apply(stage.opening, replace(slashed, at=stage.now))
+    locked = state.current.aggregate
+    state = apply(state, SetAbandoned(1, 0, 0, locked.participants, stage.now))
+    assert phase_of(state, 1, stage.now) is Phase.TRAINING and not state.standing >> slashed.index & 1
+    return state
+
+
+def proven(index: int, rule: int) -> MemberSlashed:
+    return MemberSlashed(Index(index), Address("0x" + "77" * 20), 1, rule, 1, 1, 0)
+
+
+@pytest.mark.parametrize("rule", [1, 2, 3, 4, 5])
+def test_a_proven_liar_that_keeps_the_next_set_from_being_locked_is_removed_by_peers(stage: Any, rule: int) -> None:
+    """A set without it would be too close to the one that was given up (P3.8)."""
+    state = begun_again_without(stage, proven(4, rule))
+    attempt = live_attempt(state, stage.now)
+    assert attempt is not None and too_close(state, attempt, 0b01111) == 0b11111
+    peer = stage.peer(1)
+    assert votes(peer, state, stage.now) == [VoteToRemove(Index(4))]
+    for voter in (1, 2, 3):
+        state = apply(state, MotionVoted(Motion.REMOVE, Index(voter), 0, 0, (4).to_bytes(32, "big"), stage.now))
+    assert votes(peer, state, stage.now) == [], "cast before"
+    state = apply(state, MemberLeaving(Index(4), True, stage.now))
+    assert too_close(state, attempt, 0b01111) is None
+    assert votes(stage.peer(2), state, stage.now) == []
+
+
+@pytest.mark.parametrize("rule", [6, 7])
+def test_whom_peers_remove_for_silence_or_by_votes_is_for_people(stage: Any, rule: int) -> None:
+    """It may have been honest and away: to remove it gives its update away."""
+    assert votes(stage.peer(1), begun_again_without(stage, proven(4, rule)), stage.now) == []
+
+
+def test_a_liar_that_is_in_nobodys_way_is_left(stage: Any) -> None:
+    state = apply(stage.receipts, replace(proven(4, 4), at=stage.now))
+    assert votes(stage.peer(1), state, stage.now) == []
