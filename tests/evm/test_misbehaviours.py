@@ -6,6 +6,7 @@ is named by peers, contract and audit as the catalogue says; and nobody else is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from in_step import Ground
 from misbehave import MISBEHAVIOURS
 from misbehaviours.verdict import check_outcome, played
+
+from fedchain.protocol.cid import cid_of
 
 ALIKE = {
     "copied-upload",
@@ -65,3 +68,15 @@ def ground(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gro
 def test_a_round_closes_rightly_and_only_who_misbehaves_is_blamed(ground: Ground, tmp_path: Path, name: str) -> None:
     it = MISBEHAVIOURS[name]
     check_outcome(played(ground, tmp_path, it), it)
+
+
+def test_every_peer_keeps_the_model_and_pins_nothing_else_that_its_closer_names(ground: Ground, tmp_path: Path) -> None:
+    """What a closer names beside the right digest may be of any size."""
+    federation = played(ground, tmp_path, MISBEHAVIOURS["model-stored-otherwise"])
+    result = federation.state.closed[1].result
+    assert result is not None
+    right, deadline = cid_of(federation.expected_model(1)), time.monotonic() + 20
+    while right not in federation.objects and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert right in federation.objects and right != result.model_cid
+    assert federation.pinned and result.model_cid not in federation.pinned
