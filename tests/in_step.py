@@ -128,12 +128,17 @@ def _member(private: bytes) -> Member:
 class Shelf(MemoryStore):
     """A store that pins only what there is."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.pinned: set[Cid] = set()
+
     def pin(self, cid: Cid) -> None:
         if cid not in self.served:
             raise ObjectMissing(f"no peer has {cid}")
+        self.pinned.add(cid)
 
 
-def shelf(objects: dict[Cid, bytes], kind: type[Shelf] = Shelf) -> MemoryStore:
+def shelf(objects: dict[Cid, bytes], kind: type[Shelf] = Shelf) -> Shelf:
     """A store of these objects."""
     store = kind()
     store.served = objects
@@ -178,6 +183,8 @@ class Federation:
         self.objects = dict(ground.objects)
         self.peers = [Peer(member, i) for i, member in enumerate(ground.members)]
         self.absent = absent
+        self.pinned: set[Cid] = set()
+        """What any of them pinned."""
         self.contributed: dict[tuple[int, int, int], NDArray[np.int64]] = {}
         """What a member really encrypted, by (member, round, attempt), where it is not what it should have."""
         self._turns = Turns(len(self.peers) - len(absent))
@@ -288,6 +295,7 @@ class Federation:
                 self.anvil.url, reader.contract, peer.member.private, journal, chain_id=reader.chain_id
             )
             store = shelf(self.objects, peer.store_kind(Shelf))
+            store.pinned = self.pinned
             peer.bend(made)
             run_peer(
                 standing=stand(state, peer.folder or ground.folder, peer.member.address, store.get),

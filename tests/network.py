@@ -81,10 +81,10 @@ class PaperComplaints(Complaints):
 
     network: Network
 
-    def must_wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int) -> bool:
+    def wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int) -> bool:
         return False
 
-    def proven(self, state: FederationState, attempt: Attempt, now: int) -> Bitmap:
+    def proven(self, attempt: Attempt) -> Bitmap:
         wronged = {i: self.network.uploads[c.commitment].victims for i, c in attempt.commits.items()}
         said = attempt.complaints.values()
         return bitmap_of([i for c in said for i in members_of(c.dealers) if c.index in wronged.get(i, ())])

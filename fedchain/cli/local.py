@@ -31,6 +31,7 @@ from ..protocol.ids import Address
 from ..store.ipfs import IpfsStore
 
 FUNDS_WEI = 10**20
+KILL_S = 10.0
 _MARK = ".fedchain-local"
 
 
@@ -77,7 +78,7 @@ class PeerProcess:
         """Pull the plug: SIGKILL."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            self.process.wait(KILL_S)
 
     def stop(self) -> None:
         """End the process: asked once, then made."""

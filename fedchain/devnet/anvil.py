@@ -21,6 +21,7 @@ from ..errors import UsageError
 from .processes import ManagedProcess
 
 SAVE_EVERY_S = 5.0
+SAVE_S = 90.0
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -138,7 +139,7 @@ class Anvil(ChainRpc):
     def save(self) -> None:
         """Write the whole chain (blocks, logs, accounts) to disk; the file is never half written."""
         with self._saving:
-            state = bytes.fromhex(str(self.call("anvil_dumpState", timeout_s=60.0)).removeprefix("0x"))
+            state = bytes.fromhex(str(self.call("anvil_dumpState", timeout_s=SAVE_S)).removeprefix("0x"))
             fresh = self._saved.with_suffix(".new")
             with fresh.open("wb") as file:
                 file.write(state)
@@ -174,5 +175,5 @@ class Anvil(ChainRpc):
     def _stop_saving(self) -> None:
         self._ending.set()
         if self._saver is not None:
-            self._saver.join()
+            self._saver.join(SAVE_S)
             self._saver = None

@@ -50,7 +50,7 @@ def main() -> int:
         return program.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         program.kill()
-        return program.wait()
+        return program.wait(GRACE_S)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from typing_extensions import Self
 
 _BLOCK = 65_536
+PATIENCE_S = 30.0
 
 
 class Link:
@@ -48,8 +49,8 @@ class Link:
     async def _carry(self, here_in: asyncio.StreamReader, here_out: asyncio.StreamWriter) -> None:
         try:
             await self._whole.wait()
-            there_in, there_out = await asyncio.open_connection(*self._there)
-        except OSError:
+            there_in, there_out = await asyncio.wait_for(asyncio.open_connection(*self._there), PATIENCE_S)
+        except (OSError, asyncio.TimeoutError):
             here_out.close()
             return
         await asyncio.gather(self._pass_on(here_in, there_out), self._pass_on(there_in, here_out))
@@ -81,16 +82,16 @@ class Links:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(PATIENCE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     def to(self, url: str) -> tuple[Link, str]:
         """A link to the service at this URL, and the URL that leads through it."""
         parts = urlsplit(url)
         link = Link(parts.hostname or "127.0.0.1", parts.port or 80, self._loop)
-        server = asyncio.run_coroutine_threadsafe(link.open(), self._loop).result()
+        server = asyncio.run_coroutine_threadsafe(link.open(), self._loop).result(PATIENCE_S)
         self._servers.append(server)
         port = server.sockets[0].getsockname()[1]
         return link, urlunsplit(parts._replace(netloc=f"127.0.0.1:{port}"))

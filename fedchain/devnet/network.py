@@ -29,7 +29,7 @@ from ..store.node import new_swarm_key
 from .anvil import SAVE_EVERY_S, Anvil, ChainRpc, find_anvil
 from .control import launch, take_down
 from .ipfs_peer import IpfsPeer, find_kubo
-from .processes import ProcessFailed, check_free, free_ports, is_free
+from .processes import START_S, ProcessFailed, check_free, free_ports, is_free
 from .status import Pids, Status, remove_status, start_time_of, write_status
 
 MAX_PEERS = 64
@@ -290,7 +290,7 @@ class Devnet:
         with ThreadPoolExecutor(4) as pool:
             dials = [pool.submit(node.store.connect_peers, addresses[:i]) for i, node in enumerate(self._nodes)]
             for dial in dials:
-                dial.result()
+                dial.result(START_S)
 
     def _ports(self, *, reuse: bool) -> Ports:
         """Last time's ports where they are still free, so that a deployment file stays true; else new ones."""

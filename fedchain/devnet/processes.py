@@ -141,7 +141,7 @@ class ManagedProcess:
             return
         below = _descendants(self._process.pid)
         self._process.kill()
-        self._process.wait()
+        self._process.wait(STOP_S)
         for process in below:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -48,11 +48,13 @@ class Aggregator:
 
     def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
         context, round, complaints = self._context, attempt.round, self._holdings.complaints
-        participants = choose_participants(state, attempt, without=complaints.proven(state, attempt, now))
         received = receipts_end(state, attempt, now)
         assert received is not None
         turn_began = received + turn_of(state, attempt, now) * state.terms.aggregate_window_s
-        if participants is None or complaints.must_wait(state, attempt, now, since=turn_began):
+        if complaints.wait(state, attempt, now, since=turn_began):
+            return False
+        participants = choose_participants(state, attempt, without=complaints.proven(attempt))
+        if participants is None:
             return False
         self._holdings.examine(state, attempt, only=participants)
         check_participants(state, attempt, participants, offender=context.address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from ..crypto import Findings, accused_in, complaint_size, encode_complaint, judge_complaint
 from ..errors import ObjectCorrupt, ObjectMissing, TransactionFailed
@@ -31,22 +32,28 @@ class Complaints:
         self._next_try_at: dict[Complained, int] = {}
         self._unsaid: set[tuple[int, int]] = set()
 
-    def proven(self, state: FederationState, attempt: Attempt, now: int) -> Bitmap:
-        """The dealers of whose dealing this peer has checked evidence; what it has not seen yet is fetched.
-
-        Raises StoreUnreachable: that its own store is away says nothing about anybody's evidence.
-        """
-        for complaint in attempt.complaints.values():
-            due = now >= self._next_try_at.get(complaint, 0) and self._tries[complaint] < _MOST_TRIES
-            if complaint not in self._judged and due:
-                self._judge(state, attempt, complaint, now)
+    def proven(self, attempt: Attempt) -> Bitmap:
+        """The dealers of whose dealing this peer has checked evidence."""
         judged = [self._judged[c] for c in attempt.complaints.values() if c in self._judged]
         return bitmap_of([dealer for findings in judged for dealer in findings.proven])
 
-    def must_wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int) -> bool:
-        """Whether evidence may still come: some is missing, and half of an aggregate window has not passed `since`."""
-        unseen = any(complaint not in self._judged for complaint in attempt.complaints.values())
-        return unseen and now < since + state.terms.aggregate_window_s // 2
+    def wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int) -> bool:
+        """Whether to wait for evidence: some is missing, and half of an aggregate window has not passed `since`.
+
+        Until then what is missing is asked for now and then, and judged; later only what never was: nobody's silence
+        may cost a turn. Raises StoreUnreachable: that its own store is away says nothing about anybody's evidence.
+        """
+        early = now < since + state.terms.aggregate_window_s // 2
+        unseen = [complaint for complaint in attempt.complaints.values() if complaint not in self._judged]
+        again = [c for c in unseen if early and now >= self._next_try_at.get(c, 0) and self._tries[c] < _MOST_TRIES]
+        due = [complaint for complaint in unseen if complaint in again or not self._tries[complaint]]
+        if due:
+            with ThreadPoolExecutor(max_workers=len(due)) as pool:
+                found = pool.map(lambda complaint: self._fetch(state, attempt, complaint, now), due)
+                for complaint, evidence in zip(due, found, strict=True):
+                    if evidence is not None:
+                        self._judge(state, attempt, complaint, evidence)
+        return early and any(complaint not in self._judged for complaint in unseen)
 
     def make(self, attempt: Attempt, charges: Mapping[Index, bytes]) -> None:
         """Promise to complain with these charges, if there are any: store the evidence, then write down its name."""
@@ -77,22 +84,26 @@ class Complaints:
             for complaint in [c for c in seen if c.round < before_round]:
                 del seen[complaint]
 
-    def _judge(self, state: FederationState, attempt: Attempt, complaint: Complained, now: int) -> None:
-        context, author = self._context, state.accounts[complaint.index]
-        accused = accused_in(attempt, state.accounts, context.round_context(attempt), complaint.dealers)
-        if not accused or len(accused) != size_of(complaint.dealers):
-            # The contract lets no such complaint in: the endpoint has made it up.
-            self._judged[complaint] = Findings({}, ())
-            return
-        size = complaint_size(size_of(attempt.standing), attempt.threshold, len(accused))
+    def _fetch(self, state: FederationState, attempt: Attempt, complaint: Complained, now: int) -> bytes | None:
+        """The evidence, if it is to be had."""
+        context, n = self._context, size_of(attempt.standing)
         self._next_try_at[complaint] = now + max(1, state.terms.aggregate_window_s // _TRIES_A_WINDOW)
         try:
-            evidence = context.store.get(complaint.evidence_cid, size)
+            size = complaint_size(n, attempt.threshold, size_of(complaint.dealers))
+            return context.store.get(complaint.evidence_cid, size)
         except (ObjectMissing, ObjectCorrupt) as error:
             self._tries[complaint] += 1
             context.log.warning(
                 "a complaint cannot be checked", member=int(complaint.index), round=attempt.round, reason=str(error)
             )
+            return None
+
+    def _judge(self, state: FederationState, attempt: Attempt, complaint: Complained, evidence: bytes) -> None:
+        context, author = self._context, state.accounts[complaint.index]
+        accused = accused_in(attempt, state.accounts, context.round_context(attempt), complaint.dealers)
+        if not accused or len(accused) != size_of(complaint.dealers):
+            # The contract lets no such complaint in: the endpoint has made it up.
+            self._judged[complaint] = Findings({}, ())
             return
         found = judge_complaint(evidence, complaint.index, complaint.dealers, accused, name=author)
         self._judged[complaint] = found

@@ -10,10 +10,11 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from prometheus_client import ProcessCollector
@@ -95,11 +96,16 @@ class _Server(ThreadingHTTPServer):
         if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            # No thread is to be had.
+            self._slots.release()
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one caller; its connection is cut when its time is over, however it drips."""
-        over = threading.Timer(TIMEOUT_S, self.shutdown_request, [request])
+        over = threading.Timer(TIMEOUT_S, _cut, [request])
         over.daemon = True
         over.start()
         try:
@@ -112,6 +118,12 @@ class _Server(ThreadingHTTPServer):
         """A caller that hangs up is no event of the peer's."""
 
 
+def _cut(connection: socket.socket) -> None:
+    # Closing alone would wait for whoever reads from it; this ends the reading.
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "fedchain"
@@ -120,6 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The health, or the metrics."""
+        if not _is_an_address(self.headers.get("Host", "")):
+            # A web page whose name was made to point here must not read the figures (DNS rebinding).
+            self._reply(403, "text/plain", b"ask by address, or as localhost\n")
+            return
         match self.path.partition("?")[0]:
             case "/healthz":
                 healthy, known = self.server.health.verdict()
@@ -128,6 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reply(200, CONTENT_TYPE_LATEST, generate_latest(self.server.meter.registry))
             case _:
                 self._reply(404, "text/plain", b"GET /healthz or /metrics\n")
+
+    def do_POST(self) -> None:
+        """Nothing here is changed."""
+        self._reply(405, "text/plain", b"GET /healthz or /metrics\n")
+
+    do_PUT = do_DELETE = do_POST
 
     def log_message(self, format: str, *args: Any) -> None:
         """No line a request."""
@@ -138,3 +160,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _is_an_address(host: str) -> bool:
+    """Whether a Host header names no name that somebody else could have chosen."""
+    try:
+        name = urlsplit(f"//{host}").hostname if host else "localhost"
+        return name == "localhost" or bool(name and ip_address(name))
+    except ValueError:
+        return False

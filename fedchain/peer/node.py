@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import Fault, TransactionFailed, UsageError, WorldError
+from ..protocol.cid import cid_of
 from ..protocol.ids import Cid, Digest, Index
 from ..protocol.phase import Phase, bond_free_at, live_attempt, phase_of, start_of_run
 from ..protocol.retention import needed_keys, unowed_results
@@ -174,17 +175,25 @@ class Node:
             context.log.info("old keys erased", keys=[public.hex() for public in erased])
 
     def _keep(self, digest: Digest, cid: Cid) -> None:
-        """Pin a model, beside the work: no duty waits for it. Where nobody has it, its author keeps it back from those
-        who join later: store this peer's own."""
+        """Have a model in this peer's store, beside the work: who joins later needs it, and its author may hide it.
+
+        A CID is its author's word, and may name anything of any size: only one that is the model's is pinned.
+        """
         context = self._context
         try:
-            context.store.pin(cid)
+            model = context.model(digest, cid)
+            if cid_of(model) != cid or not self._pinned(cid):
+                context.store.put(model)
         except WorldError as error:
-            context.log.warning("model not pinned", model=cid, reason=str(error))
-            try:
-                context.store.put(context.model(digest, cid))
-            except WorldError as unstored:
-                context.log.warning("model not stored", model=cid, reason=str(unstored))
+            context.log.warning("model not kept", model=cid, reason=str(error))
+
+    def _pinned(self, cid: Cid) -> bool:
+        try:
+            self._context.store.pin(cid)
+        except WorldError as error:
+            self._context.log.warning("model not pinned", model=cid, reason=str(error))
+            return False
+        return True
 
 
 def has_left(state: FederationState, me: Index, now: int) -> bool:

@@ -46,7 +46,9 @@ class Shareholder:
             case Phase.RECEIPTS if self._context.me not in attempt.receipts:
                 return self._receipt(state, attempt, now)
             case Phase.RECEIPTS:
-                self._holdings.complaints.proven(state, attempt, now)
+                ended = training_end(state, attempt, now)
+                assert ended is not None
+                self._holdings.complaints.wait(state, attempt, now, since=ended)
                 return False
             case Phase.OPENING | Phase.CLOSING if self._context.me not in attempt.openings:
                 return self._open(state, attempt, now)
@@ -96,10 +98,10 @@ class Shareholder:
                 f"the RPC endpoint shows a locked set that the contract would have refused ({impossible}); nothing is"
                 " opened for it: use another endpoint"
             ) from impossible
-        complaints = self._holdings.complaints
-        if locked.participants & complaints.proven(state, attempt, now):
+        waits = self._holdings.complaints.wait(state, attempt, now, since=locked.at)
+        if locked.participants & self._holdings.complaints.proven(attempt):
             return self._refuse(attempt, "a dealer in the set is proven to have dealt a bad record")
-        if complaints.must_wait(state, attempt, now, since=locked.at):
+        if waits:
             return False
         self._holdings.examine(state, attempt, only=locked.participants)
         holdings = [self._holdings.of(attempt, index) for index in members_of(locked.participants)]

@@ -32,4 +32,5 @@ def test_a_new_folder_runs_in_a_demonstration_and_in_memory_with_one_model(tmp_p
     run = federate(charter, load_task(folder / "task.py", charter.task_sha256))
     assert run.state.model_digest.hex() == real["model_digest"]
     up = sum(entry["upload_bytes"] for meter in run.meters for entry in meter)
-    assert 0.9 < up / real["totals"]["upload_bytes"] < 1.1, "the bytes are those of a real store"
+    # Real peers act at once: one more may open or close a round before it sees that nobody needs it any more.
+    assert 0.75 < up / real["totals"]["upload_bytes"] < 1.1, "the bytes are those of a real store"

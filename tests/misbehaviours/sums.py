@@ -92,7 +92,7 @@ class Mute(Respondent):
 @misbehaviour(
     "silent-sum",
     "a page that nobody shows in time proves its silence: its bond goes, and the sum falls",
-    Expected(slashed=6, logged="a wrong sum is kept back"),
+    Expected(slashed=6, logged="silence proven"),
     store=keeping,
     roles=(Mute,),
     **AGGREGATOR,
@@ -110,9 +110,9 @@ class Picker(Aggregator, Liar):
         """The set to lock; the sum is over what of it there is."""
         raise NotImplementedError
 
-    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
+    def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
         if not self.lies_in(attempt):
-            return super()._aggregate(state, attempt)
+            return super()._aggregate(state, attempt, now)
         if not self.tried:
             self.tried = True
             self.post(state, attempt, Bitmap(self.pick(attempt)))
@@ -178,8 +178,8 @@ class SetOfTwo(Picker):
 class TwoSets(Picker):
     """Locks a set, and right after it another, to subtract the sums."""
 
-    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
-        done = Aggregator._aggregate(self, state, attempt)
+    def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        done = Aggregator._aggregate(self, state, attempt, now)
         if done and self.lies_in(attempt) and not self.tried:
             self.tried = True
             self.post(state, attempt, Bitmap(attempt.committed & (attempt.committed - 1)))
@@ -190,14 +190,20 @@ class TwoSets(Picker):
 class OtherBasis(Picker):
     """Posts a sum over the set of a fork on which other updates were committed."""
 
-    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
+    def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
         if self.lies_in(attempt) and not self.tried:
             self.tried = True
             self.post(state, attempt, attempt.committed, basis=attempt.base_digest)
-        return not self.lies_in(attempt) and super()._aggregate(state, attempt)
+        return not self.lies_in(attempt) and super()._aggregate(state, attempt, now)
 
 
-@misbehaviour("out-of-turn", "the contract hears whose turn it is", Expected(refused="turn of member"), member=3)
+@misbehaviour(
+    "out-of-turn",
+    "the contract hears whose turn it is, and no other before it is over",
+    Expected(refused="turn of member"),
+    member=3,
+    beside=("silent-aggregator", 0),
+)
 class OutOfTurn(Picker):
     """Aggregates when it is another member's turn."""
 
@@ -210,16 +216,16 @@ class OutOfTurn(Picker):
                 self.post(state, attempt, attempt.committed)
         return super().act(state, now)
 
-    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
-        return Aggregator._aggregate(self, state, attempt)
+    def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        return Aggregator._aggregate(self, state, attempt, now)
 
 
 @misbehaviour("silent-aggregator", "passed over when its turn ends", Expected(strikes=1), **AGGREGATOR)
 class SilentAggregator(Aggregator, Liar):
     """Lets its turn to aggregate pass."""
 
-    def _aggregate(self, state: FederationState, attempt: Attempt) -> bool:
-        return not self.lies_in(attempt) and super()._aggregate(state, attempt)
+    def _aggregate(self, state: FederationState, attempt: Attempt, now: int) -> bool:
+        return not self.lies_in(attempt) and super()._aggregate(state, attempt, now)
 
 
 def stored_otherwise(kind: type) -> type:

@@ -435,7 +435,7 @@ class CopiedUpload(CopiedCommitment):
     def said(self, attempt: Attempt, dealt: Dealt) -> CommitUpdate:
         context, other = self._context, attempt.commits[VICTIM]
         d, keys = context.terms.model_size, attempt.encryption_keys
-        dealer = attempt.members[VICTIM].address
+        dealer = attempt.members[VICTIM].member
         place = {"dealer": VICTIM, "dealer_address": dealer, "encryption_keys": keys}
         shares = context.store.get(other.shares_cid, shares_size(len(keys), attempt.threshold))
         roots = (

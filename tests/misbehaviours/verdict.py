@@ -80,7 +80,8 @@ def check_chain(federation: Federation, it: Misbehaviour) -> None:
     slashes = [e.event for e in reader.log() if isinstance(e.event, MemberSlashed)]
     assert [(s.index, s.rule) for s in slashes] == [(it.member, it.expected.slashed)] * bool(it.expected.slashed)
     strikes = {i: count for i, count in federation.state.strikes.items() if count and i not in it.absent}
-    assert strikes == ({it.member: it.expected.strikes} if it.expected.strikes else {})
+    due = {member: one.expected.strikes for member, one in accomplices(it).items() if one.expected.strikes}
+    assert strikes == due
 
 
 def check_audit(federation: Federation, it: Misbehaviour) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Barrier
 from types import MappingProxyType
 from typing import Any
 
@@ -85,6 +86,12 @@ def evidence_of(stage: Any, state: FederationState, *, whole: bool = False) -> b
         made = charge(shares, place, VICTIM, victim.private_key, ciphertext)
     assert made is not None
     return encode_complaint(VICTIM, {DEALER: made})
+
+
+def seen(peer: Any, state: FederationState, now: int) -> Bitmap:
+    """The dealers that a peer finds proven, at the beginning of a window."""
+    peer.holdings.complaints.wait(state, state.current, now, since=now)
+    return Bitmap(peer.holdings.complaints.proven(state.current))
 
 
 def test_who_was_dealt_a_bad_record_complains_and_then_vouches_for_the_others(stage: Any) -> None:
@@ -190,13 +197,12 @@ def test_evidence_that_is_kept_back_is_asked_for_now_and_then_and_not_for_ever(
         raise ObjectMissing("nobody has it")
 
     monkeypatch.setattr(peer.store, "get", nowhere)
-    window = told.terms.aggregate_window_s
+    window, wait = told.terms.aggregate_window_s, peer.holdings.complaints.wait
     for now in range(stage.now, stage.now + window):
-        assert peer.holdings.complaints.proven(told, told.current, now) == 0
-    assert asked == [complaint.complaint_size(5, 3, 1)] * len(asked) and 8 <= len(asked) <= 9
-    peer.holdings.complaints.proven(told, told.current, stage.now + 2 * window)
+        assert wait(told, told.current, now, since=stage.now) == (now < stage.now + window // 2)
+    assert asked == [complaint.complaint_size(5, 3, 1)] * len(asked) and 4 <= len(asked) <= 5
     for later in range(100):
-        peer.holdings.complaints.proven(told, told.current, stage.now + (2 + later) * window)
+        assert wait(told, told.current, stage.now + later * window, since=stage.now + later * window)
     assert len(asked) == 16
 
 
@@ -213,6 +219,23 @@ def test_evidence_that_comes_late_is_waited_for_half_of_the_aggregate_window(sta
     assert locked.participants == WITHOUT
 
 
+def test_however_many_keep_their_evidence_back_a_look_costs_one_time_out(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, peer = received(stage, stage.receipts), stage.peer(0)
+    assert state.current is not None
+    said = {Index(i): Complained(1, 0, Index(i), Bitmap(1), cid_of(bytes([i])), stage.now) for i in (1, 2, 3, 4)}
+    told = replace(state, current=replace(state.current, complaints=MappingProxyType(said)))
+    together = Barrier(4)
+
+    def late(cid: Cid, max_bytes: int) -> bytes:
+        together.wait(timeout=30)  # passes only if all four are asked for at once
+        raise ObjectMissing("nobody has it")
+
+    monkeypatch.setattr(peer.store, "get", late)
+    assert peer.holdings.complaints.wait(told, told.current, stage.now, since=stage.now)
+
+
 def test_a_store_that_is_away_for_a_while_makes_nobody_deaf_to_evidence(
     stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,16 +249,19 @@ def test_a_store_that_is_away_for_a_while_makes_nobody_deaf_to_evidence(
     monkeypatch.setattr(peer.store, "get", away)
     for look in range(20):
         with pytest.raises(StoreUnreachable):
-            peer.holdings.complaints.proven(told, told.current, stage.now + look * told.terms.aggregate_window_s)
+            seen(peer, told, stage.now + look * told.terms.aggregate_window_s)
     monkeypatch.setattr(peer.store, "get", get)
     late = stage.now + 20 * told.terms.aggregate_window_s
-    assert peer.holdings.complaints.proven(told, told.current, late) == 1 << DEALER
+    assert seen(peer, told, late) == 1 << DEALER
 
 
 @pytest.mark.parametrize("dealers", [0, 1 << 17, 1 << DEALER | 1 << 17])
 def test_a_complaint_that_only_an_endpoint_made_up_is_about_nobody(stage: Any, dealers: int) -> None:
     told = complained(stage, stage.receipts, cid_of(b"whatever"), dealers)
-    assert stage.peer(2).holdings.complaints.proven(told, told.current, stage.now) == 0
+    peer = stage.peer(2)
+    peer.store.put(b"whatever")
+    assert seen(peer, told, stage.now) == 0
+    assert not peer.holdings.complaints.wait(told, told.current, stage.now, since=stage.now)
 
 
 def test_a_false_complaints_evidence_is_not_kept(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,5 +273,5 @@ def test_a_false_complaints_evidence_is_not_kept(stage: Any, monkeypatch: pytest
         peer.store.objects[cid] = stage.world.store[cid]
         monkeypatch.setattr(peer.store, "pin", pinned.append)
         told = complained(stage, state, cid)
-        peer.holdings.complaints.proven(told, told.current, stage.now)
+        seen(peer, told, stage.now)
         assert pinned == [cid] * number

@@ -203,7 +203,19 @@ def test_what_is_documented_is_what_is_served(watched: Watched) -> None:
 def test_other_paths_and_methods_are_refused(watched: Watched) -> None:
     assert watched.get("/").status_code == 404
     assert watched.get("/../journal.jsonl").status_code == 404
-    assert requests.post(f"http://127.0.0.1:{watched.port}/metrics", timeout=10).status_code == 501
+    assert requests.post(f"http://127.0.0.1:{watched.port}/metrics", timeout=10).status_code == 405
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:9464", "[", "localhost.evil.example"])
+def test_another_sites_page_reads_nothing(watched: Watched, host: str) -> None:
+    answer = requests.get(f"http://127.0.0.1:{watched.port}/metrics", headers={"Host": host}, timeout=10)
+    assert answer.status_code == 403 and b"fedchain_" not in answer.content
+
+
+@pytest.mark.parametrize("host", ["localhost:9464", "192.0.2.7:9464", "[::1]:9464"])
+def test_it_is_asked_by_address(watched: Watched, host: str) -> None:
+    answer = requests.get(f"http://127.0.0.1:{watched.port}/metrics", headers={"Host": host}, timeout=10)
+    assert answer.ok
 
 
 def test_a_port_that_is_taken_is_one_line_and_the_peer_goes_on(stage: Any, tmp_path: Path) -> None:
@@ -251,8 +263,8 @@ def test_what_is_no_address_is_the_operators_mistake(listen: str) -> None:
         parse_listen(listen, anywhere=True)
 
 
-def test_callers_that_hang_on_are_cut_off_and_others_served_again(watched: Watched) -> None:
-    """Twice as many connections as slots that say nothing, or one byte at a time."""
+def test_callers_that_drip_are_cut_off_and_others_served_again(watched: Watched) -> None:
+    """Twice as many connections as slots, a byte at a time."""
     began = time.monotonic()
     with ExitStack() as stack:
         callers = [
