@@ -67,7 +67,7 @@ def soak(rounds: int, seed: int) -> Scenario:
                 "run": {"rounds": rounds, "seed": seed},
                 "algorithm": {"local_epochs": 1},
                 "storage": {"keep_rounds": 3},
-                "windows": {"enrol_s": 600, "training_s": 30, "receipt_s": 30, "aggregate_s": 15},
+                "windows": {"enrol_s": 600, "training_s": 14, "receipt_s": 16, "aggregate_s": 10},
             },
             "faults": faults,
             "expect": {"rounds_closed": rounds, "ends_within_s": 600 + 90 * rounds},

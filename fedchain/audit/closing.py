@@ -37,7 +37,7 @@ from .subject import Subject
 from .uploads import Upload
 
 UNKNOWN = "unknown: a participant whose key is not its ciphertext's, or too many openers"
-"""Who spoils a sum that no committee opens; group testing corners it, an audit of one round cannot (P5)."""
+"""Who spoils a sum that no committee opens: an audit of one round cannot tell (P5.14; `protocol/suspicion.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

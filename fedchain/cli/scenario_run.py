@@ -164,10 +164,14 @@ class ScenarioRun:
         return {*self._scenario.liars, *expect.slashed, *expect.named}
 
     def _failed(self, local: LocalFederation) -> str:
-        """Why a peer that should run has ended, if one has; who was killed has not."""
+        """Why a peer that should run has ended, if one has; who was killed has not.
+
+        A liar may be refused or stop at its own lie, and says so in our one line; anything else is a crash.
+        """
         for peer in local.peers:
-            if (peer.exit_code or 0) > 0 and peer.index not in self._excused():
-                return f"peer {peer.index} ended with code {peer.exit_code}: {peer.last_words()}"
+            words = peer.last_words() if (peer.exit_code or 0) > 0 else ""
+            if words and not (peer.index in self._excused() and words.startswith("fedchain: ")):
+                return f"peer {peer.index} ended with code {peer.exit_code}: {words}"
         return ""
 
     def _tell(self, what: str, *, good: bool = False) -> None:
