@@ -26,6 +26,7 @@ from ..protocol.disputes import Refused, attempt_of, judge
 from ..protocol.events import ResultCommitted, UpdateCommitted
 from ..protocol.evidence import Challenge
 from ..protocol.ids import Index, members_of
+from ..protocol.phase import Phase, phase_of
 from ..protocol.state import Attempt, FederationState, PostedSum
 from ..protocol.votes import check_vote
 from .context import PeerContext
@@ -57,6 +58,11 @@ class Challenger:
         watched = (state.current, state.closed.get(len(state.closed)), *pursued)
         if any(self._check_sum(state, attempt, now) for attempt in watched if attempt is not None):
             return True
+        # Only where nothing else is due: what is kept back on purpose must cost no time.
+        idle = {Phase.RECEIPTS: state.current, Phase.FINISHED: state.closed.get(len(state.closed))}
+        attempt = idle.get(phase_of(state, state.round, now))
+        if attempt is not None and self._context.me in attempt.receipts:
+            self._holdings.examine_again(state, attempt)
         malformed = [commit for commit in self._holdings.malformed if commit not in self._done]
         return any(self._check_residues(state, commit, now) for commit in malformed)
 

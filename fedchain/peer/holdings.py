@@ -60,6 +60,7 @@ class Holdings:
         self.malformed: dict[UpdateCommitted, CommittedUpload] = {}
         """Updates with a residue that no member may commit to, as evidence of it (R4)."""
         self.complaints = Complaints(context)
+        self._looked_at: set[tuple[int, int]] = set()
 
     def examine(self, state: FederationState, attempt: Attempt, only: Bitmap | None = None) -> None:
         """Fetch and check the committed updates not yet examined; `only` those of some members, where given.
@@ -67,6 +68,8 @@ class Holdings:
         A fault of the dealer is final; a missing object is asked for again at the next call. Whoever needs a set asks
         for that set alone: an update outside it may be withheld on purpose, and must cost no time.
         """
+        if only is None:
+            self._looked_at.add((attempt.round, attempt.attempt))
         wanted = [c for index, c in attempt.commits.items() if only is None or only >> index & 1]
         unseen = [c for c in wanted if c not in self._held and c not in self._refused]
         if not unseen:
@@ -81,6 +84,11 @@ class Holdings:
                     log.warning("update refused", round=commit.round, offender=dealer, reason=str(outcome))
                 else:
                     log.warning("update not yet available", round=commit.round, author=dealer, reason=str(outcome))
+
+    def examine_again(self, state: FederationState, attempt: Attempt) -> None:
+        """Find once more what a process before this one found: what it refused, and why, is written nowhere."""
+        if (attempt.round, attempt.attempt) not in self._looked_at:
+            self.examine(state, attempt)
 
     def whole(self, attempt: Attempt) -> Bitmap:
         """The updates of this attempt that are whole for this peer."""

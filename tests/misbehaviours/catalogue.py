@@ -166,7 +166,7 @@ def misbehaviour(name: str, why: str, expected: Expected, **more: Any) -> Callab
             parts[door] = it
         elif parts.get("staged"):
             parts["startable"] = False
-        elif isinstance(it, type):
+        elif isinstance(it, type) and issubclass(it, ROLES):
             parts["roles"] = (*parts.get("roles", ()), it)
         line = (it.__doc__ or "").partition("\n")[0].rstrip(".")
         assert line and name not in MISBEHAVIOURS

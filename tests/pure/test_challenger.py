@@ -20,6 +20,7 @@ from fedchain.protocol.events import (
     MemberSlashed,
     Motion,
     MotionVoted,
+    ReceiptPosted,
     ResultRefuted,
 )
 from fedchain.protocol.evidence import ChallengeAggregate, ChallengeKeySum, ChallengeResidue, ChallengeResult
@@ -250,3 +251,17 @@ def test_an_update_with_a_residue_of_q_or_more_is_proven(stage: Any) -> None:
     assert isinstance(challenge, ChallengeResidue)
     assert upheld(stage, state, challenge) == index == 3
     assert not peer.holdings.whole(state.current) >> 3 & 1
+
+
+def test_a_bad_residue_is_still_proven_by_who_dies_after_its_receipt(stage: Any) -> None:
+    """Nothing is written down of what it had found: it looks again."""
+    state, index = stage.spoiled_update(Index(3))
+    peer = stage.peer(4)
+    (receipt,) = peer.act(state, stage.now)[:1]
+    assert not receipt.whole >> index & 1
+    attempt = state.current
+    posted = ReceiptPosted(attempt.round, attempt.attempt, Index(4), receipt.whole, stage.now)
+    peer = peer.restarted()
+    (challenge,) = peer.act(apply(state, posted), stage.now)
+    assert isinstance(challenge, ChallengeResidue)
+    assert upheld(stage, state, challenge) == index

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from misbehave import MISBEHAVIOURS, listed, table
+
+from fedchain.peer import node
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "misbehaviour.md"
 
@@ -28,3 +31,13 @@ def test_who_is_left_unnamed_is_told_so_with_a_reason() -> None:
     for it in MISBEHAVIOURS.values():
         if it.expected.named_by == "nobody":
             assert len(it.why.split()) >= 4
+
+
+def test_each_changes_what_a_peer_is_made_of_and_leaves_it_as_it_was() -> None:
+    before = dict(vars(node))
+    for it in MISBEHAVIOURS.values():
+        with ExitStack() as stack:
+            it.bend(stack)
+            changed = {value for name, value in vars(node).items() if value is not before.get(name)}
+            assert changed == set(it.roles)
+        assert vars(node) == before
