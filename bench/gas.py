@@ -249,7 +249,7 @@ class Bench:
     def sizes(self) -> None:
         for name in (FEDERATION, COUNCIL):
             self.gas[f"bytes of {name}"] = len(load_artifact(name).deployed_bytecode)
-        words = 2 + 14 + 1 + 64  # the terms, where the founders begin, how many, and who
+        words = 14 + 1 + 1 + 64  # the terms, where the founders begin, how many, and who
         self.gas["bytes of the deployment with 64 founders"] = len(load_artifact().bytecode) + 32 * words
 
     def limited(self) -> Figures:

@@ -6,8 +6,10 @@ real numbers (`tests/plays.py`), and `sign` signs openings.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -307,6 +309,22 @@ def refuses() -> Callable[..., contextlib.AbstractContextManager[None]]:
         assert (refused.value.name, refused.value.arguments) == (name, arguments)
 
     return expect
+
+
+@pytest.fixture
+def readme_tells() -> Callable[[dict[str, int]], None]:
+    """`readme_tells({"enrol": 85_862})` prints rows of gas, and holds contracts/README.md to them, to a hundredth."""
+
+    def check(measured: dict[str, int]) -> None:
+        readme = Path(__file__).parents[3] / "contracts" / "README.md"
+        rows = re.findall(r"^\| ([^|]+) \| ([\d,]+) \|$", readme.read_text(encoding="utf-8"), re.MULTILINE)
+        told = {what: int(figure.replace(",", "")) for what, figure in rows}
+        print()
+        for what, figure in measured.items():
+            print(f"| {what} | {figure:,} |")
+        assert measured == {what: pytest.approx(told.get(what, 0), rel=0.01) for what in measured}
+
+    return check
 
 
 @pytest.fixture

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-README = Path(__file__).parents[3] / "contracts" / "README.md"
-
 Found = Callable[..., Any]
+Tells = Callable[[dict[str, int]], None]
 
 
 def gas(receipt: dict[str, Any]) -> int:
     return int(receipt["gasUsed"], 16)
 
 
-def check_readme(measured: dict[str, int]) -> None:
-    """The table of the README holds these figures, to one in a hundred."""
-    rows = re.findall(r"^\| ([^|]+) \| ([\d,]+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    told = {what: int(figure.replace(",", "")) for what, figure in rows}
-    print()
-    for what, figure in measured.items():
-        print(f"| {what} | {figure:,} |")
-    assert measured == {what: pytest.approx(told.get(what, 0), rel=0.01) for what in measured}
-
-
-def test_a_round_costs_what_the_readme_says(found: Found) -> None:
+def test_a_round_costs_what_the_readme_says(found: Found, readme_tells: Tells) -> None:
     """Ten members, the second round: the first of an attempt to speak pays for the word that the others rewrite."""
     federation = found(10, threshold=6)
     enrolments = [gas(federation.enrol(member)) for member in range(10)]
@@ -40,7 +25,7 @@ def test_a_round_costs_what_the_readme_says(found: Found) -> None:
     openings = [gas(federation.open(member, 2)) for member in range(10)]
     result = gas(federation.close(0, 2))
     federation.commit(0, 3)
-    check_readme(
+    readme_tells(
         {
             "deploy (10 founders)": gas(federation.deployment),
             "enrol": max(enrolments),
@@ -60,7 +45,7 @@ def test_a_round_costs_what_the_readme_says(found: Found) -> None:
     assert max(commits[1:] + receipts[1:]) < 50_000
 
 
-def test_a_round_in_batches_costs_what_the_readme_says(found: Found) -> None:
+def test_a_round_in_batches_costs_what_the_readme_says(found: Found, readme_tells: Tells) -> None:
     """The same ten members and round: what all of them say, in one transaction of anyone's."""
     federation = found(10, threshold=6).all_enrol().finish_round()
     whole, said = federation.everyone(), [bytes([member + 1]) * 32 for member in range(10)]
@@ -72,7 +57,7 @@ def test_a_round_in_batches_costs_what_the_readme_says(found: Found) -> None:
     lines = [(word, word, federation.line(i, "Opening", 2, 0, 0, whole, word, word)) for i, word in enumerate(said)]
     openings = gas(federation.send(0, "publishOpenings", 2, 0, 0, lines))
     result = gas(federation.close(0, 2))
-    check_readme(
+    readme_tells(
         {
             "commitUpdates, 10 lines": updates,
             "postReceipts, 10 lines": receipts,
@@ -82,7 +67,7 @@ def test_a_round_in_batches_costs_what_the_readme_says(found: Found) -> None:
     )
 
 
-def test_votes_cost_what_the_readme_says(found: Found) -> None:
+def test_votes_cost_what_the_readme_says(found: Found, readme_tells: Tells) -> None:
     """The first vote of a ballot, the next ones, and the one that carries it."""
     federation = found(10, threshold=6).all_enrol().finish_round()
     newcomer = "0x" + "77" * 20
@@ -90,7 +75,7 @@ def test_votes_cost_what_the_readme_says(found: Found) -> None:
     federation.lock_round(2)
     abandoned = [gas(federation.send(member, "voteToAbandon", 2, 0)) for member in range(6)]
     refused = [gas(federation.send(member, "voteToRefuse", 1, federation.call("model"))) for member in range(6)]
-    check_readme(
+    readme_tells(
         {
             "a vote, first of its ballot": max(votes[0], abandoned[0], refused[0]),
             "a vote": max(votes[1:5] + abandoned[1:5] + refused[1:5]),
@@ -101,11 +86,13 @@ def test_votes_cost_what_the_readme_says(found: Found) -> None:
     )
 
 
-def test_a_federation_of_64_fits_into_a_block(start_anvil: Callable[..., Any], found: Found) -> None:
+def test_a_federation_of_64_fits_into_a_block(
+    start_anvil: Callable[..., Any], found: Found, readme_tells: Tells
+) -> None:
     """The worst case of the one loop over members: 64 receipts, half of them without an update."""
     federation = found(64, on=start_anvil(accounts=64), threshold=33)
     federation.all_enrol().all_commit()
     for member in range(64):
         federation.receipt(member, federation.everyone() ^ (1 << 63 if member % 2 else 0))
     aggregate = gas(federation.aggregate(0, federation.everyone() ^ 1 << 63))
-    check_readme({"commitAggregate with 64 members": aggregate, "deploy with 64 founders": gas(federation.deployment)})
+    readme_tells({"commitAggregate with 64 members": aggregate, "deploy with 64 founders": gas(federation.deployment)})
