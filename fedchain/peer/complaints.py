@@ -6,20 +6,19 @@ it in is opened (P4.5). An unproven complaint moves nobody. A false one is named
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ..crypto import Findings, accused_in, complaint_size, encode_complaint, judge_complaint
-from ..errors import ObjectCorrupt, ObjectMissing, TransactionFailed
+from ..errors import TransactionFailed, WorldError
 from ..protocol.actions import Complain
 from ..protocol.events import Complained
 from ..protocol.ids import Bitmap, Index, bitmap_of, size_of
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 
-_TRIES_A_WINDOW, _MOST_TRIES = 8, 16
-"""How often evidence that nobody has is asked for: it must not cost a time-out at every look, nor for ever."""
+_TRIES_A_WINDOW = 8
+"""How often evidence that nobody has is asked for: it must not cost a time-out at every look."""
 
 
 class Complaints:
@@ -28,7 +27,6 @@ class Complaints:
     def __init__(self, context: PeerContext) -> None:
         self._context = context
         self._judged: dict[Complained, Findings] = {}
-        self._tries: Counter[Complained] = Counter()
         self._next_try_at: dict[Complained, int] = {}
         self._unsaid: set[tuple[int, int]] = set()
 
@@ -37,19 +35,22 @@ class Complaints:
         judged = [self._judged[c] for c in attempt.complaints.values() if c in self._judged]
         return bitmap_of([dealer for findings in judged for dealer in findings.proven])
 
-    def wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int) -> bool:
+    def wait(self, state: FederationState, attempt: Attempt, now: int, *, since: int, late_too: bool = False) -> bool:
         """Whether to wait for evidence: some is missing, and half of an aggregate window has not passed `since`.
 
-        Until then what is missing is asked for now and then, and judged; later only what never was: nobody's silence
-        may cost a turn. Raises StoreUnreachable: that its own store is away says nothing about anybody's evidence.
+        Until then what is missing is asked for now and then, and judged; afterwards only what never was, for nobody's
+        silence may cost a turn; with `late_too` ever more rarely.
         """
-        early = now < since + state.terms.aggregate_window_s // 2
+        window = state.terms.aggregate_window_s
+        early = now < since + window // 2
         unseen = [complaint for complaint in attempt.complaints.values() if complaint not in self._judged]
-        again = [c for c in unseen if early and now >= self._next_try_at.get(c, 0) and self._tries[c] < _MOST_TRIES]
-        due = [complaint for complaint in unseen if complaint in again or not self._tries[complaint]]
+        asks = early or late_too
+        due = [c for c in unseen if c not in self._next_try_at or (asks and now >= self._next_try_at[c])]
         if due:
+            pause = window // _TRIES_A_WINDOW
+            self._next_try_at |= dict.fromkeys(due, now + max(1, pause, 0 if early else now - since))
             with ThreadPoolExecutor(max_workers=len(due)) as pool:
-                found = pool.map(lambda complaint: self._fetch(state, attempt, complaint, now), due)
+                found = pool.map(lambda complaint: self._fetch(attempt, complaint), due)
                 for complaint, evidence in zip(due, found, strict=True):
                     if evidence is not None:
                         self._judge(state, attempt, complaint, evidence)
@@ -80,19 +81,17 @@ class Complaints:
 
     def forget(self, before_round: int) -> None:
         """Let what was found in rounds before `before_round` go."""
-        for seen in (self._tries, self._next_try_at, self._judged):
-            for complaint in [c for c in seen if c.round < before_round]:
-                del seen[complaint]
+        for complaint in [c for c in self._next_try_at if c.round < before_round]:
+            del self._next_try_at[complaint]
+            self._judged.pop(complaint, None)
 
-    def _fetch(self, state: FederationState, attempt: Attempt, complaint: Complained, now: int) -> bytes | None:
+    def _fetch(self, attempt: Attempt, complaint: Complained) -> bytes | None:
         """The evidence, if it is to be had."""
         context, n = self._context, size_of(attempt.standing)
-        self._next_try_at[complaint] = now + max(1, state.terms.aggregate_window_s // _TRIES_A_WINDOW)
         try:
             size = complaint_size(n, attempt.threshold, size_of(complaint.dealers))
             return context.store.get(complaint.evidence_cid, size)
-        except (ObjectMissing, ObjectCorrupt) as error:
-            self._tries[complaint] += 1
+        except WorldError as error:
             context.log.warning(
                 "a complaint cannot be checked", member=int(complaint.index), round=attempt.round, reason=str(error)
             )

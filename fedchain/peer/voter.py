@@ -54,7 +54,10 @@ class Voter:
         # A further try with the same members is worth one of a few (MAX_ABANDONED), and most likely in vain.
         again = bool(state.abandoned.get(attempt.base_digest)) and not locked.participants & state.removed
         if phase is Phase.OPENING:
-            if locked.participants & self._holdings.complaints.proven(attempt) and (late or not again):
+            # Who has opened must learn of it too: without its vote the set stays.
+            complaints = self._holdings.complaints
+            complaints.wait(state, attempt, now, since=locked.at, late_too=True)
+            if locked.participants & complaints.proven(attempt) and (late or not again):
                 return "a dealer in it is proven to have dealt a bad record: nobody honest opens it"
             came = f"{len(attempt.openings)} openings of {attempt.threshold}"
             return f"{came} came in half of the close window" if late else None

@@ -93,6 +93,17 @@ def test_the_picture_tells_who_comes_and_goes_and_how_often_somebody_was_missed(
     assert any(line.startswith("motion  remove member 2: 2 of 3 votes") for line in lines)
 
 
+def test_a_set_that_was_opened_and_given_up_is_told_with_who_was_in_it(stage: Any) -> None:
+    state = stage.closing
+    console = Console(file=io.StringIO(), width=200)
+    console.print(picture(state, stage.now, "here"))
+    assert "spoiled" not in console.file.getvalue()  # type: ignore[attr-defined]
+    console.print(picture(replace(state, voided=(state.current,)), stage.now, "here"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "spoiled opened by t members, and did not close: round 1 attempt 1; in all of them: 0, 1, 2, 3, 4" in shown
+    assert "it is among: 0, 1, 2, 3, 4" in shown
+
+
 def test_a_finished_run_holds_bonds_until_the_challenge_window_has_passed(stage: Any) -> None:
     state = stage.world.state
     ended = finished_at(state, stage.now + 2 * state.terms.close_window_s)

@@ -17,11 +17,12 @@ from torch.utils.data import TensorDataset
 from fedchain.crypto import ciphertext_size
 from fedchain.errors import UsageError
 from fedchain.learn import LocalData, Task, first_model, genesis, train_locally
+from fedchain.peer.simulation import simulate
 from fedchain.protocol.arithmetic import average, clipped_fraction, quantise
 from fedchain.protocol.charter import Algorithm, Charter, Federation, Update, parse_charter
 from fedchain.protocol.ids import Digest
 from fedchain.protocol.masking import EVERYWHERE, places_of, sent_of
-from fedchain.protocol.model import ModelLayout, flatten, layout_of, model_bytes_bound, split
+from fedchain.protocol.model import ModelLayout, flatten, layout_of, model_bytes_bound, model_digest, split
 from fedchain.protocol.private_values import bounded_units, noise_in
 from fedchain.protocol.rotation import rotation_seed
 from fedchain.protocol.update_format import (
@@ -269,3 +270,25 @@ def test_a_model_that_ties_tensors_bears_no_mask() -> None:
     with pytest.raises(UsageError, match=r"model\(\) ties tensors, which update\.mask would untie"):
         first_model(Net(tied=True), agreed)
     assert first_model(Net(tied=True), PLAIN) and first_model(Net(), agreed)
+
+
+class Line(Net):
+    """One layer, whose rows can be told apart."""
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 3))
+
+
+@pytest.mark.parametrize("mode", ["none", "records", "clients"])
+def test_a_round_moves_what_its_mask_names_in_every_privacy_mode(mode: str) -> None:
+    entries: dict[str, Any] = {"federation": {"name": "lines", "members": [f"0x{i:040x}" for i in range(5)]}}
+    entries |= {"outer": {"learning_rate": 0.5}, "update": {"mask": 0.25}, "task_sha256": "ab" * 32}
+    if mode != "none":
+        entries["privacy"] = {"mode": mode, "epsilon": 900.0, "clip": 1.0, "sampling_rate": 1.0}
+    agreed, task = Charter.model_validate(entries), Line()
+    base = first_model(task, agreed)
+    (done,) = simulate(agreed, task, members=5, rounds=1, base=base)
+    size = layout_of(base).size
+    sent = places_of(rotation_seed(1, 0, model_digest(base)), size, sent_of(size, 0.25))
+    moved = np.flatnonzero(flatten(done.model) != flatten(base))
+    assert set(moved) <= set(sent) and len(moved) > len(sent) / 2
