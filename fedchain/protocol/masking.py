@@ -29,7 +29,7 @@ def sent_of(size: int, mask: float) -> int:
     return ceil(Fraction(str(mask)) * size)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def places_of(seed: bytes, size: int, sent: int) -> NDArray[np.intp]:
     """(sent,) ascending, read-only: the coordinates of `size` that an attempt sends, by its rotation seed.
 
@@ -38,6 +38,10 @@ def places_of(seed: bytes, size: int, sent: int) -> NDArray[np.intp]:
     """
     stream = hashlib.shake_256(MASK_DOMAIN.ljust(32, b"\0") + seed).digest(8 * size)
     keys = np.frombuffer(stream, dtype="<u8")
-    places = np.sort(np.argsort(keys, kind="stable")[:sent])
+    # No sorting: of a large model there is no room for its keys' order.
+    largest = np.partition(keys, sent - 1)[sent - 1]
+    chosen = keys < largest
+    chosen[np.flatnonzero(keys == largest)[: sent - np.count_nonzero(chosen)]] = True
+    places = np.flatnonzero(chosen)
     places.setflags(write=False)
     return places

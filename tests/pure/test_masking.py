@@ -71,6 +71,22 @@ def test_the_coordinates_are_those_with_the_least_keys_of_shake() -> None:
         places_of(SEED, 50, 12)[0] = 1
 
 
+def test_of_equal_keys_the_first_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream:
+        def digest(self, size: int) -> bytes:
+            return np.array([5, 2, 5, 9, 5, 1, 5, 0], dtype="<u8").tobytes()
+
+    monkeypatch.setattr("fedchain.protocol.masking.hashlib.shake_256", lambda seed: Stream())
+    for sent, places in [
+        (1, [7]),
+        (3, [1, 5, 7]),
+        (5, [0, 1, 2, 5, 7]),
+        (7, [0, 1, 2, 4, 5, 6, 7]),
+        (8, list(range(8))),
+    ]:
+        assert places_of.__wrapped__(bytes(32), 8, sent).tolist() == places
+
+
 def test_another_round_attempt_or_model_sends_other_coordinates() -> None:
     seeds = [rotation_seed(3, 0, Digest(bytes(32))), rotation_seed(4, 0, Digest(bytes(32)))]
     seeds += [rotation_seed(3, 1, Digest(bytes(32))), rotation_seed(3, 0, Digest(bytes(31) + b"\1"))]
