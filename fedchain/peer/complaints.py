@@ -29,6 +29,7 @@ class Complaints:
         self._judged: dict[Complained, Findings] = {}
         self._next_try_at: dict[Complained, int] = {}
         self._unsaid: set[tuple[int, int]] = set()
+        self._told: set[tuple[int, int]] = set()
 
     def proven(self, attempt: Attempt) -> Bitmap:
         """The dealers of whose dealing this peer has checked evidence."""
@@ -65,7 +66,7 @@ class Complaints:
         context.journal.promise_complaint(*place, bitmap_of(tuple(charges)), evidence)
 
     def state_own(self, attempt: Attempt) -> None:
-        """Say on chain what was promised. One that is refused is left: the receipt's missing bit says as much."""
+        """Say on chain what was promised. It holds up no receipt; what the contract refuses is said no more."""
         context, place = self._context, (attempt.round, attempt.attempt)
         promised = context.journal.complaint(*place)
         if promised is None or context.me in attempt.complaints or place in self._unsaid:
@@ -74,8 +75,11 @@ class Complaints:
         try:
             context.sender.submit(f"complaint/{place[0]}/{place[1]}", Complain(*place, dealers, evidence))
         except TransactionFailed as error:
-            self._unsaid.add(place)
-            context.log.warning("complaint refused", round=attempt.round, reason=str(error))
+            if error.error_name.startswith("Federation"):
+                self._unsaid.add(place)
+            if place not in self._told:
+                self._told.add(place)
+                context.log.warning("complaint refused", round=attempt.round, reason=str(error))
             return
         context.log.warning("complained", round=attempt.round, dealers=f"{dealers:b}", evidence=evidence)
 

@@ -48,6 +48,7 @@ class Shareholder:
             case Phase.RECEIPTS:
                 ended = training_end(state, attempt, now)
                 assert ended is not None
+                self._holdings.complaints.state_own(attempt)
                 self._holdings.complaints.wait(state, attempt, now, since=ended)
                 return False
             case Phase.OPENING | Phase.CLOSING if self._context.me not in attempt.openings:

@@ -34,7 +34,8 @@ class Trainer:
 
     def __init__(self, context: PeerContext) -> None:
         self._context = context
-        self._judged: set[Digest] = set()
+        self._meets: dict[Digest, bool] = {}
+        """Whether a model meets the target."""
         self._pace = Pace()
 
     def act(self, state: FederationState, now: int) -> bool:
@@ -63,25 +64,30 @@ class Trainer:
     def _vote(self, state: FederationState, attempt: Attempt) -> bool:
         """Judge the model that stands, once a round; vote to stop if it meets the charter's target."""
         context, round = self._context, attempt.round
-        target = context.charter.run.target
-        if attempt.base_digest in self._judged or round == 1:
+        if round == 1:
             return False
+        if attempt.base_digest not in self._meets:
+            self._meets[attempt.base_digest] = self._is_good_enough(state, attempt)
+        # Asked of the chain each time: a vote that it took back is cast again.
+        if not self._meets[attempt.base_digest] or state.stop_votes >> context.me & 1:
+            return False
+        self._vote_to_stop(attempt)
+        context.log.info("voted to stop", round=round, target=context.charter.run.target)
+        return True
+
+    def _is_good_enough(self, state: FederationState, attempt: Attempt) -> bool:
+        """Whether the model that stands meets the charter's target, if it has one, on this member's held-out data."""
+        context, target = self._context, self._context.charter.run.target
         metrics = evaluate(
             context.task,
             context.base_model(attempt),
             context.data.validation,
             local_tensors=context.charter.algorithm.local_tensors,
-            kept=context.kept.latest(state, round),
+            kept=context.kept.latest(state, attempt.round),
         )
         value = metrics[context.task.metric]
-        context.log.info("model judged", round=round - 1, metric=context.task.metric, value=rounded(value))
-        met = target is not None and (value >= target if context.task.higher_is_better else value <= target)
-        voted = bool(state.stop_votes >> context.me & 1)
-        if met and not voted:
-            self._vote_to_stop(attempt)
-            context.log.info("voted to stop", round=round, target=target)
-        self._judged.add(attempt.base_digest)
-        return met and not voted
+        context.log.info("model judged", round=attempt.round - 1, metric=context.task.metric, value=rounded(value))
+        return target is not None and (value >= target if context.task.higher_is_better else value <= target)
 
     def _end(self, state: FederationState, attempt: Attempt) -> bool:
         """Train no more: one more sum could exceed the privacy budget. Vote to stop, which round 1 has no votes for."""

@@ -18,7 +18,7 @@ from fedchain.peer.journal import PromiseRefused
 from fedchain.protocol.actions import CommitAggregate, Complain, PostReceipt, PublishOpening, VoteToAbandon
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
-from fedchain.protocol.events import AggregateCommitted, Complained, OpeningPublished
+from fedchain.protocol.events import AggregateCommitted, Complained, OpeningPublished, ReceiptPosted
 from fedchain.protocol.ids import Bitmap, Cid, Index, Root
 from fedchain.protocol.merkle import root_of
 from fedchain.protocol.state import FederationState
@@ -127,18 +127,28 @@ def test_a_complaint_is_the_same_after_a_crash_and_is_made_once(stage: Any, monk
         again.journal.promise_complaint(1, 0, Bitmap(1), promised[1])
 
 
-def test_a_complaint_that_the_chain_refuses_holds_up_no_receipt(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "times"), [("", 3), ("NonceTaken", 3), ("FederationWrongPhase", 1)])
+def test_a_complaint_that_is_refused_holds_up_no_receipt_and_is_tried_again_unless_the_contract_refused_it(
+    stage: Any, name: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = wronged(stage)
     peer = stage.peer(VICTIM)
-    submit = peer.chain.submit
+    submit, tried = peer.chain.submit, []
 
     def refusing(key: str, action: Any) -> bytes:
         if isinstance(action, Complain):
-            raise TransactionFailed("no coins")
+            tried.append(action)
+            raise TransactionFailed("no coins, or no such phase", name)
         return bytes(submit(key, action))
 
     monkeypatch.setattr(peer.chain, "submit", refusing)
-    assert peer.act(state, stage.now) == [PostReceipt(1, 0, WITHOUT)]
+    (receipt,) = peer.act(state, stage.now)
+    assert receipt == PostReceipt(1, 0, WITHOUT)
+    posted = {VICTIM: ReceiptPosted(1, 0, VICTIM, WITHOUT, stage.now)}
+    state = replace(state, current=replace(state.current, receipts=MappingProxyType(posted)))
+    for _ in range(2):
+        assert peer.act(state, stage.now) == []
+    assert len(tried) == times and len(set(tried)) == 1
 
 
 def test_who_was_dealt_whole_records_discloses_nothing(stage: Any) -> None:
