@@ -34,6 +34,7 @@ from fedchain.lab.memory import MemoryKeys, Stopped, Turns
 from fedchain.learn import Machine, first_model, load_task, local_data_of, train_locally
 from fedchain.peer.journal import Journal
 from fedchain.peer.start import enrol, run_peer, stand
+from fedchain.ports import Logged
 from fedchain.protocol.arithmetic import quantise
 from fedchain.protocol.charter import Charter, read_charter
 from fedchain.protocol.ids import Address, Cid, Index, members_of
@@ -207,6 +208,12 @@ class Federation:
     def audit(self) -> Report:
         """What a stranger finds, with a reader and a store of its own."""
         return audit(self.ground.reader(), shelf(self.objects))
+
+    def log(self) -> tuple[Logged, ...]:
+        """Every event of the run."""
+        reader = self.ground.reader()
+        reader.refresh()
+        return reader.log()
 
     def pass_time(self, seconds: int) -> None:
         """Let so much of the chain's time go by."""

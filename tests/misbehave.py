@@ -10,23 +10,12 @@ from __future__ import annotations
 
 import sys
 
-from misbehaviours import doors, openings, results, sums, uploads
+from misbehaviours import commitments, doors, openings, results, sums, uploads
 from misbehaviours.catalogue import MISBEHAVIOURS, Expected, Liar, Misbehaviour
 
 from fedchain.cli.main import main
 
-__all__ = [
-    "MISBEHAVIOURS",
-    "Expected",
-    "Liar",
-    "Misbehaviour",
-    "doors",
-    "lie",
-    "openings",
-    "results",
-    "sums",
-    "uploads",
-]
+__all__ = ["MISBEHAVIOURS", "Expected", "Liar", "Misbehaviour", "lie"]
 
 
 def lie(name: str, round: int) -> None:
@@ -43,7 +32,7 @@ def listed() -> str:
 def table() -> str:
     """The catalogue as `docs/misbehaviour.md` has it."""
     parts = []
-    for module in (uploads, openings, sums, results, doors):
+    for module in (uploads, commitments, openings, sums, results, doors):
         rows = [one for one in MISBEHAVIOURS.values() if one.module == module.__name__]
         assert module.__doc__
         heading, _, rest = module.__doc__.partition(":")

@@ -16,7 +16,7 @@ from fedchain.chain.rpc import Rpc
 from fedchain.errors import ObjectMissing
 from fedchain.protocol.ids import Cid
 
-from .catalogue import Expected, misbehaviour
+from .catalogue import Expected, Liar, misbehaviour
 
 DAY_S = 86_400
 
@@ -173,6 +173,7 @@ def other_chain(kind: type) -> type:
 def _clock_skew() -> None:
     """Put each member's own clock wrong by another number of days: by its thread's name, or by one."""
     right = time.time
+    Liar.memory["skewed"] = True
 
     def wrong() -> float:
         name = threading.current_thread().name

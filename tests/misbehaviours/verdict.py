@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from in_step import Federation, Ground, Peer
 
-from fedchain.protocol.events import MemberSlashed
-from fedchain.protocol.ids import members_of
+from fedchain.protocol.events import MemberSlashed, Motion, MotionVoted
+from fedchain.protocol.ids import Index, members_of
+from fedchain.protocol.state import Attempt
 
 from .catalogue import MISBEHAVIOURS, Liar, Misbehaviour, replaced
 from .doors import Slowness
@@ -41,7 +43,9 @@ def play(federation: Federation, it: Misbehaviour) -> Federation:
         closed = all(closed_rounds(peer) >= it.round + it.settles for peer in honest)
         return closed and bool(watcher.refresh().slashed) == bool(it.expected.slashed)
 
-    with replaced(Slowness, "wait", lambda: federation.pass_time(SLOW_S)):
+    with replaced(Slowness, "wait", lambda: federation.pass_time(SLOW_S)), replaced(time, "time", time.time):
+        if it.process is not None:
+            it.process()
         federation.run(all_came_of_it)
     federation.contributed.update(Liar.contributed)
     return federation
@@ -50,6 +54,7 @@ def play(federation: Federation, it: Misbehaviour) -> Federation:
 def check_outcome(federation: Federation, it: Misbehaviour) -> None:
     """The round closed rightly; contract, audit and peers blame who misbehaves, as foretold, and nobody else."""
     check_models(federation)
+    check_trace(federation, it)
     check_round(federation, it)
     check_chain(federation, it)
     check_audit(federation, it)
@@ -64,6 +69,41 @@ def check_models(federation: Federation) -> None:
         assert hashlib.sha256(federation.expected_model(round)).digest() == closed.result.model_digest
 
 
+Trace = Callable[[Federation, Attempt, Index], bool]
+
+TRACES: dict[str, Trace] = {
+    "clock-skew": lambda federation, closed, me: "skewed" in Liar.memory,
+    "demand-of-the-honest": lambda federation, closed, me: any(not d.open for d in federation.state.demands.values()),
+    "empty-store": lambda federation, closed, me: not closed.receipts[me].whole and me not in closed.openings,
+    "false-complaint": lambda federation, closed, me: not closed.receipts[me].whole & 1,
+    "lying-store": lambda federation, closed, me: not closed.receipts[me].whole and me not in closed.openings,
+    "poison": lambda federation, closed, me: (me, closed.round, 0) in federation.contributed,
+    "reused-key": lambda federation, closed, me: Liar.memory["uses"] == closed.round,
+    "silent-closer": lambda federation, closed, me: closed.result is not None and closed.result.index != me,
+    "silent-opener": lambda federation, closed, me: me not in closed.openings,
+    "slow-store": lambda federation, closed, me: closed.last_commit_at - closed.started_at >= SLOW_S,
+    "stale-model": lambda federation, closed, me: (me, closed.round, 0) in federation.contributed,
+    "value-out-of-range": lambda federation, closed, me: (me, closed.round, 0) in federation.contributed,
+    "vote-against-a-model": lambda federation, closed, me: has_voted(federation, Motion.REFUSE, me),
+    "vote-against-a-set": lambda federation, closed, me: has_voted(federation, Motion.ABANDON, me),
+    "withheld-model": lambda federation, closed, me: bool(Liar.hidden),
+}
+"""What shows that it happened, where nothing comes of it."""
+
+
+def check_trace(federation: Federation, it: Misbehaviour) -> None:
+    """It was done at all: where the catalogue foretells nothing that would show it, something else does."""
+    quiet = it.expected.named_by == "nobody" and not it.expected.out and it.expected.attempts == 1
+    if quiet and not it.staged:
+        assert TRACES[it.name](federation, federation.state.closed[it.round], Index(it.member))
+
+
+def has_voted(federation: Federation, motion: Motion, member: Index) -> bool:
+    """Whether a member voted so."""
+    events = [entry.event for entry in federation.log()]
+    return any(isinstance(e, MotionVoted) and (e.motion, e.index) == (motion, member) for e in events)
+
+
 def check_round(federation: Federation, it: Misbehaviour) -> None:
     """All took part but who is expected not to."""
     closed = federation.state.closed[it.round]
@@ -75,9 +115,7 @@ def check_round(federation: Federation, it: Misbehaviour) -> None:
 
 def check_chain(federation: Federation, it: Misbehaviour) -> None:
     """Bonds: who is slashed, by which rule, and who has strikes."""
-    reader = federation.ground.reader()
-    reader.refresh()
-    slashes = [e.event for e in reader.log() if isinstance(e.event, MemberSlashed)]
+    slashes = [e.event for e in federation.log() if isinstance(e.event, MemberSlashed)]
     assert [(s.index, s.rule) for s in slashes] == [(it.member, it.expected.slashed)] * bool(it.expected.slashed)
     strikes = {i: count for i, count in federation.state.strikes.items() if count and i not in it.absent}
     due = {member: one.expected.strikes for member, one in accomplices(it).items() if one.expected.strikes}
