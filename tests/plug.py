@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -53,13 +54,17 @@ class Plug(NamedTuple):
 
 @dataclass(slots=True)
 class Life:
-    """What a forked process is: a command line, where its output goes, whether it lies, and where it dies."""
+    """What a forked process is: a command line, where its output goes, whether it lies, and where it dies.
+
+    `room`: how large its files may grow, in bytes.
+    """
 
     arguments: Sequence[str]
     output: Path
     environment: dict[str, str]
     liar: tuple[str, int] | None
     plug: Plug | None
+    room: int | None
 
     def live(self) -> None:
         """Run in the forked process; never returns."""
@@ -68,6 +73,8 @@ class Life:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
         os.environ.update(self.environment)
+        if self.room is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, resource.RLIM_INFINITY))
         if self.liar is not None:
             lie(*self.liar)
         if self.plug is not None:
@@ -179,6 +186,7 @@ class PluggedPeer(PeerProcess):
     liar: tuple[str, int] | None = None
     plugs: list[Plug] = field(default_factory=list)
     deaths: int = 0
+    room: int | None = None
 
     @classmethod
     def of(cls, peer: PeerProcess, *options: str) -> PluggedPeer:
@@ -189,7 +197,7 @@ class PluggedPeer(PeerProcess):
         arguments = self.command[self.command.index("-m") + 2 :]
         environment = self.environment | (crash or {})
         plug = self.plugs[0] if self.plugs else None
-        life = Life(arguments, self.folder / "output.log", environment, self.liar, plug)
+        life = Life(arguments, self.folder / "output.log", environment, self.liar, plug, self.room)
         process: Any = Forked(life)
         self.process = process
 

@@ -158,13 +158,22 @@ def run(
         def sign(said: Statement) -> Signature:
             return sign_statement(identity.account_private, reader.chain_id, reader.contract, said)
 
-        now = reader.now()
-        joins = may_enrol(state, standing.me, now)
-        if joins and (enrol or start_of_run(state, now) is not None):
-            taken = sum(isinstance(e.event, BondWithdrawn) and e.event.index == standing.me for e in reader.log())
+        def bonds_taken() -> int:
+            return sum(isinstance(e.event, BondWithdrawn) and e.event.index == standing.me for e in reader.log())
+
+        taken = bonds_taken()
+
+        def join(state: FederationState, now: int) -> bool:
+            # Also when the chain went back behind an enrolment; who took its bond back meant to.
+            if not may_enrol(state, standing.me, now) or bonds_taken() != taken:
+                return False
             enrol_member(state, standing, sender, identity.encryption_public, before=taken)
             log.info("enrolled", weight_samples=standing.samples)
-        elif joins:
+            return True
+
+        now = reader.now()
+        joins = enrol or start_of_run(state, now) is not None
+        if not (joins and join(state, now)) and may_enrol(state, standing.me, now):
             raise UsageError(f"{identity.address} is not enrolled; run fedchain enrol first, or add --enrol")
         meter = Meter(folder / "rounds.jsonl", store)
         health = Health(meter, standing.me, doors_of(reader.rpc_url, identity.address, reader, ipfs))
@@ -198,6 +207,7 @@ def run(
             outbox=None if relay is None else Outbox(relay, standing.me, sign),
             poll_s=poll_s,
             watch=watch,
+            join=join if joins else None,
             meter=meter,
             mined=health.mined,
         )

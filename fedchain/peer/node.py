@@ -33,7 +33,8 @@ class Node:
     """One peer at work. `watch`, if given, is called with (state, now) whenever either may have changed.
 
     `stay`: whether, once its part is over, it goes on answering demands and checking the last rounds until its bond is
-    free.
+    free. `join`, if given, enrols the member where the state lacks it, because the chain went back behind its
+    enrolment; whether it did.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Node:
         watch: Callable[[FederationState, int], None] | None = None,
         *,
         stay: bool = True,
+        join: Callable[[FederationState, int], bool] | None = None,
     ) -> None:
         self._context = context
         self._poll_s = poll_s
+        self._join = join
         self._stay = stay
         self._over = False
         self._watch = watch
@@ -73,6 +76,8 @@ class Node:
                 now = self._context.reader.now()
                 if self._watch is not None:
                     self._watch(state, now)
+                if self._join is not None and self._join(state, now):
+                    continue
                 answered = self._respondent.act(state, now)
                 # Who has left answers for what it said; what comes later is for others to check.
                 settled = has_left(state, self._context.me, now) or self._close_rounds(state, now)

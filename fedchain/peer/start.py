@@ -134,6 +134,7 @@ def run_peer(
     outbox: Outbox | None = None,
     poll_s: float = 0.25,
     watch: Callable[[FederationState, int], None] | None = None,
+    join: Callable[[FederationState, int], bool] | None = None,
     meter: Meter | None = None,
     mined: Callable[[bytes], None] = lambda transaction: None,
 ) -> FederationState:
@@ -166,4 +167,4 @@ def run_peer(
     )
     if phase_of(state, state.round, reader.now()) is not Phase.FINISHED:
         context.check_genesis()
-    return Node(context, poll_s=poll_s, watch=watch, stay=stay).run()
+    return Node(context, poll_s=poll_s, watch=watch, stay=stay, join=join).run()
