@@ -14,7 +14,7 @@ from ..errors import Fault, TransactionFailed, UsageError, WorldError
 from ..protocol.cid import cid_of
 from ..protocol.ids import Cid, Digest, Index
 from ..protocol.phase import Phase, bond_free_at, live_attempt, phase_of, start_of_run
-from ..protocol.retention import needed_keys
+from ..protocol.retention import needed_keys, unowed_results
 from ..protocol.state import FederationState
 from .aggregator import Aggregator
 from .challenger import Challenger
@@ -165,6 +165,7 @@ class Node:
             self._erase_keys(state, now)
             self._holdings.forget(state, closed - context.charter.storage.keep_rounds + 1)
             context.kept.forget(closed - context.charter.storage.keep_rounds + 1)
+            context.forget_results(unowed_results(state, now))
         return True
 
     def _erase_keys(self, state: FederationState, now: int) -> None:
