@@ -93,6 +93,12 @@ def huge_chunk(connection: socket.socket, request: bytes) -> None:
     endless_bytes(connection)
 
 
+def endless_chunk_size(connection: socket.socket, request: bytes) -> None:
+    """A chunk whose size has no end of digits."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    endless_bytes(connection)
+
+
 def endless_head(connection: socket.socket, request: bytes) -> None:
     """Headers without an end."""
     connection.sendall(b"HTTP/1.1 200 OK\r\n")

@@ -33,6 +33,9 @@ from .shelf import Objects
 
 FORMAT = 1
 MAX_LOG_BYTES = 64 << 20
+MAX_LOG_VALUES = 4 << 20
+"""An entry of the log has about 25 values in 700 bytes; text that holds more of them is no log, and takes more room."""
+
 MAX_CODE_BYTES = 1 << 20
 _LOG = "bundle.json"
 _CHUNK = 1 << 20
@@ -99,7 +102,11 @@ class Bundle:
         self._name = name
         self._lock = threading.Lock()
         try:
-            head = json.loads(self._read(_LOG, MAX_LOG_BYTES))
+            text = self._read(_LOG, MAX_LOG_BYTES)
+            if sum(text.count(mark) for mark in (b",", b"[", b"{")) > MAX_LOG_VALUES:
+                raise ValueError("its log has too many values")
+            head = json.loads(text)
+            del text
             if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("log"), list):
                 raise ValueError("another format")
             mined = [mined_from_json(entry) for entry in head["log"]]

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from ..errors import ChainMismatch, ChainUnreachable, UsageError
 from ..protocol.ids import Address
+from ..wire import answer_in_time
 
 MAX_RESPONSE_BYTES = 8 << 20
 """JSON grows about tenfold when parsed; a page of logs that does not fit is asked for in smaller pages."""
@@ -72,6 +73,7 @@ class Rpc:
         self._max_bytes = max_bytes
         self._ids = count(1)
         self._session = requests.Session()
+        answer_in_time(self._session)
         # A proxy from the environment must not see, or break, what never leaves this machine.
         self._session.trust_env = host not in ("127.0.0.1", "localhost", "::1")
 

@@ -20,7 +20,7 @@ from ..errors import UsageError
 from .ids import MAX_MEMBERS, Address, Digest
 from .private_charter import Privacy, check_private
 from .section import Section as _Section
-from .section import first_slip
+from .section import checked_toml, first_slip
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -345,10 +345,11 @@ def read_charter(path: Path) -> Charter:
     """
     file = path / "federation.toml" if path.is_dir() else path
     try:
-        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            entries = tomllib.loads(checked_toml(stream.read(MAX_CHARTER_BYTES + 1), MAX_CHARTER_BYTES))
     except FileNotFoundError as error:
         raise UsageError(f"no charter at {file}; a federation's folder holds federation.toml and its task") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
     for digest in ("task_sha256", "start_sha256"):
         if digest in entries:

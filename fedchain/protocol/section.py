@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+_LONG_KEY = re.compile(rb"(?:[^\s.,\[\]]{1,100}[ \t]*\.[ \t]*){32}")
+"""A dotted key of a thousand parts makes TOML's parser remember a million."""
 
 
 class Section(BaseModel):
@@ -10,6 +15,15 @@ class Section(BaseModel):
     may become a number; nor may a misspelt entry fall back to a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def checked_toml(content: bytes, most_bytes: int) -> str:
+    """The text of a TOML file that its parser may be given. Raises ValueError."""
+    if len(content) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes} bytes")
+    if _LONG_KEY.search(content):
+        raise ValueError("it has a key of more than 32 parts")
+    return content.decode("utf-8")
 
 
 def first_slip(error: ValidationError) -> str:

@@ -24,11 +24,14 @@ from ipfshttpclient import exceptions, multipart
 from ipfshttpclient.http_requests import ClientSync
 
 from ..errors import ObjectCorrupt, ObjectMissing, StoreUnreachable, UsageError
+from ..wire import answer_in_time
 
 SLOWEST = 256 * 1024
 """Bytes a second below which a transfer is given up."""
 
-MAX_REPLY_BYTES = 16 << 20
+MAX_REPLY_BYTES = 4 << 20
+"""Forty thousand pins; what is parsed from it takes up to forty times the room."""
+
 CONNECT_S = 5.0
 UPLOAD_CHUNK = 1 << 20
 """ipfshttpclient's default of 8 KiB halves the speed."""
@@ -71,6 +74,7 @@ class _Session(ClientSync):  # type: ignore[misc]
             adapter.init_poolmanager(10, CONNECTIONS)
             # urllib3 warns its users of this argument, which ipfshttpclient still passes.
             adapter.poolmanager.connection_pool_kw.pop("strict", None)
+        answer_in_time(session)
         if any(f"://{host}:" in self._base_url for host in ("127.0.0.1", "[::1]")):
             # A proxy named in the environment must not see what is meant for this host.
             session.trust_env = False
@@ -80,8 +84,9 @@ class _Session(ClientSync):  # type: ignore[misc]
         if response.status_code < 400:
             return
         original = requests.HTTPError(f"HTTP {response.status_code}", response=response)
-        text = response.raw.read(MAX_REFUSAL_BYTES, decode_content=True)
-        with contextlib.suppress(ValueError):
+        # Not unpacked: a compressed refusal is none that Kubo gives, and may be a bomb.
+        text = response.raw.read(MAX_REFUSAL_BYTES, decode_content=False)
+        with contextlib.suppress(ValueError, RecursionError):
             refusal = json.loads(text)
             if isinstance(refusal, dict) and "Message" in refusal:
                 raise exceptions.ErrorResponse(str(refusal["Message"]), original)
@@ -190,7 +195,7 @@ class KuboApi:
         )
         try:
             replies = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError:
+        except (ValueError, RecursionError):
             replies = [None]
         if not all(isinstance(reply, dict) for reply in replies):
             raise StoreUnreachable(f"{self.name} answers {path} with something that is not Kubo's: is it an IPFS API?")

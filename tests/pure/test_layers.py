@@ -22,7 +22,7 @@ PACKAGE = ROOT / "fedchain"
 LAYERS = (
     ("errors",),
     ("protocol",),
-    ("ports",),
+    ("ports", "wire"),
     ("chain", "store", "crypto", "learn"),
     ("peer", "audit", "devnet"),
     ("lab",),
