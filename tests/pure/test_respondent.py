@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fedchain.peer.node import Node
 from fedchain.protocol.actions import ShowPage
 from fedchain.protocol.demands import check_shown
 from fedchain.protocol.descent import aggregate_page, leaf_page, opening_page, result_pages
@@ -149,3 +150,17 @@ def test_a_result_is_let_go_when_nobody_may_demand_it_any_more(stage: Any) -> No
     peer.context.forget_results(unowed_results(state, owed_until))
     assert not kept.exists() and decoded_elsewhere.exists()
     peer.context.forget_results(unowed_results(state, owed_until))  # and again, with nothing there
+
+
+def test_a_node_lets_old_results_go_when_a_round_closes(stage: Any) -> None:
+    state, _ = demanded(stage, page_of(stage, Kind.RESULT))
+    peer = stage.peer(1)
+    node, closed = Node(peer.context), state.closed[1].result.at
+    assert node._close_rounds(stage.closing, stage.now)
+    assert node._close_rounds(state, closed)
+    results = peer.context.folder / "results"
+    assert len(list(results.iterdir())) == 1, "it may be demanded still"
+    node._closed = 0
+    assert node._close_rounds(state, closed + 2 * state.terms.challenge_window_s)
+    assert list(results.iterdir()) == []
+    node._keeper.shutdown()
