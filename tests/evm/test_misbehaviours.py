@@ -57,7 +57,7 @@ def cases() -> list[Any]:
 @pytest.fixture(scope="module")
 def ground(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     before = anvil.rpc("evm_snapshot")
-    ground = Ground(anvil, tmp_path_factory.mktemp("ground"), settings=("windows.close_s=14400",))
+    ground = Ground(anvil, tmp_path_factory.mktemp("ground"), settings=("windows.close_s=28800",))
     ground.enrol()
     ground.keep()
     yield ground

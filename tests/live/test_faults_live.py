@@ -93,11 +93,10 @@ def test_a_disk_that_is_full_stops_a_peer_before_it_acts_and_room_lets_it_go_on(
             assert "cannot be written" in victim.last_words() and "make room, and start again" in victim.last_words()
             federation.torn_off.append(victim.journal.read_bytes())
             stopped.append(victim.room)
-            victim.room += 500
+            # In the end what it decoded needs more room than its journal: for that it would wait, and not stop.
+            victim.room = victim.room + 500 if victim.room < 3000 else 1 << 20
             victim.start()
-        elif "trying again" in victim.folder.joinpath("peer.log").read_text(encoding="utf-8")[-2000:]:
-            victim.room = max(victim.room, 200_000)
 
     federation.run(each=make_room)
     federation.check()
-    assert len(stopped) >= 5
+    assert len(stopped) >= 5, "the journal was without room again and again"
