@@ -94,7 +94,7 @@ def main() -> None:
         for role, steps in peaks.items():
             if role == "others":
                 continue
-            base = steps.pop("imports")
+            base = steps["imports"]
             step = max(steps, key=lambda name: steps[name])
             ratio = (steps[step] - base) / (4 * options.parameters)
             over = " OVER" if steps[step] > LIMIT_BYTES and role != "plain" else ""
