@@ -209,6 +209,17 @@ class Windows(_Section):
     challenge_s: int = Field(default=86_400, ge=1, lt=2**32)
     close_s: int = Field(default=2_592_000, ge=1, lt=2**32)
 
+    @model_validator(mode="after")
+    def _time_to_close(self) -> Self:
+        # Half of it must outlast a round in which somebody is late: peers then give up what is not closed (P5.14).
+        least = 3 * (self.training_s + self.receipt_s + self.aggregate_s)
+        if self.close_s < least:
+            raise ValueError(
+                f"close_s is {self.close_s}, but a round may take training, receipts and a turn: give it at least"
+                f" three times as long, {least}"
+            )
+        return self
+
 
 class Stake(_Section):
     """What a member puts at stake, in gwei of the chain's coin."""

@@ -287,6 +287,7 @@ def test_settings_replace_entries_and_keep_the_rest() -> None:
         ("run.target=inf", "the changed charter: run.target: "),
         ("algorithm.mu=0.1", "algorithm.mu belongs to fedprox"),
         ("federation.name=two words", "the changed charter: federation.name: "),
+        ("windows.close_s=15299", "give it at least three times as long, 15300"),
         ("federation.members=[]\nx", "the changed charter: federation.members: "),
     ],
 )
