@@ -13,7 +13,9 @@ def demo(
         Path | None,
         typer.Option(help="The federation's folder: charter and task [default: peers/digits].", file_okay=False),
     ] = None,
-    peers: Annotated[int, typer.Option(min=3, max=64, help="How many members, each a process of its own.")] = 5,
+    peers: Annotated[
+        int | None, typer.Option(min=3, max=64, help="How many members, each a process of its own [default: 5].")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds at most [default: the charter's].")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed gives the same model [default: the charter's].")
@@ -36,6 +38,13 @@ def demo(
             help="A fault on purpose: kill -9 the trainer, shareholder or aggregator of a round.",
         ),
     ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCENARIO",
+            help="Play the faults of a scenario meanwhile: a name of `fedchain devnet scenarios`, or a file.",
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures, for machines.", dir_okay=False)
     ] = None,
@@ -51,6 +60,7 @@ def demo(
     - `fedchain demo`
     - `fedchain demo --federation peers/hospitals --rounds 3`
     - `fedchain demo --kill aggregator@2`
+    - `fedchain demo --scenario partition`
     - `fedchain demo --set algorithm.name=fedprox --set algorithm.mu=0.01`
     """
     from rich.console import Console
@@ -68,6 +78,7 @@ def demo(
             resume=resume,
             settings=tuple(settings or ()),
             kill=kill,
+            scenario=scenario,
             json_file=json_file,
         ),
         Console(),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ..audit import Report, audit, write_html
+from ..devnet.links import Links
 from ..devnet.network import Devnet
-from ..errors import ChainUnreachable, FedchainError, UsageError
+from ..devnet.scenario import Scenario, find_launcher, find_scenario, read_scenario
+from ..errors import ChainUnreachable, FedchainError, UsageError, WorldError
 from ..learn import first_model, read_start
+from ..protocol.ids import Digest
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from ..protocol.update_format import fetched_model_bound
@@ -22,9 +26,12 @@ from .demo_fairness import fairness_of, kept_of, metrics_of_round
 from .demo_report import compare, print_ending, write_json
 from .demo_view import DemoView
 from .local import LocalFederation, PeerProcess
+from .scenario_faults import Faults, check_points
+from .scenario_run import answering_store
 
 CRASH_POINTS = {"trainer": "after-training", "shareholder": "before-opening", "aggregator": "before-aggregate"}
 DEMO_WINDOWS = {"enrol_s": 180, "training_s": 120, "receipt_s": 10, "aggregate_s": 5, "challenge_s": 60}
+DEMO_PEERS = 5
 WATCH_S = 0.2
 PEER_POLL_S = 0.15
 MOST_RESTARTS = 3
@@ -37,7 +44,7 @@ class DemoSettings:
     """What the command line asked for."""
 
     federation: Path | None
-    peers: int
+    peers: int | None
     rounds: int | None
     seed: int | None
     workdir: Path
@@ -45,6 +52,7 @@ class DemoSettings:
     resume: bool
     settings: tuple[str, ...]
     kill: str | None
+    scenario: str | None
     json_file: Path | None
 
 
@@ -56,7 +64,9 @@ class Demo:
         self._console = console
         self._workdir = settings.workdir.absolute()
         self._crash = crash_environment(settings.kill, self._workdir)
+        self._scenario, self._beside = scenario_of(settings)
         self._metrics: dict[int, dict[str, float]] = {}
+        self._measured: dict[int, Digest] = {}
         self._died: dict[int, tuple[int, float]] = {}
         self._restarts: dict[int, int] = {}
 
@@ -101,19 +111,20 @@ class Demo:
         settings += [f"run.seed={asked.seed}"] if asked.seed is not None else []
         settings += [f"run.rounds={asked.rounds}"] if asked.rounds is not None else []
         Devnet.stop_leftover(self._workdir / "devnet")
-        source = asked.federation or default_federation()
-        return LocalFederation.found(self._workdir, source, asked.peers, [*settings, *asked.settings])
+        if self._scenario is not None:
+            source, peers = self._beside / self._scenario.federation, self._scenario.members
+            settings += self._scenario.settings()
+        else:
+            source, peers = asked.federation or default_federation(), asked.peers or DEMO_PEERS
+        return LocalFederation.found(self._workdir, source, peers, [*settings, *asked.settings])
 
     def _run_on(self, devnet: Devnet, local: LocalFederation, began: float) -> None:
         if not local.deployed:
             with self._timed("contract: deployed and verified, charter and first model stored"):
                 local.deploy(devnet)
-        local.prepare_peers(devnet, PEER_POLL_S)
-        for peer in local.peers:
-            peer.start(self._crash)
-        state = self._watch(devnet, local)
+        state = self._play(devnet, local)
         local.wait_for_peers(10)
-        store = IpfsStore(devnet.ipfs_apis[0])
+        store = answering_store(devnet)
         model = store.get(state.model_cid, fetched_model_bound(state.terms.model_size, local.charter))
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
@@ -150,30 +161,65 @@ class Demo:
         if report.verdict != "ok":
             raise SystemExit(1)
 
-    def _watch(self, devnet: Devnet, local: LocalFederation) -> FederationState:
+    def _play(self, devnet: Devnet, local: LocalFederation) -> FederationState:
+        """Start the peers, and follow the run to its end; a scenario's faults happen meanwhile."""
+        with DemoView(self._console, local.charter, local.task.metric) as view, ExitStack() as ground:
+            if self._scenario is None:
+                local.prepare_peers(devnet, PEER_POLL_S)
+                for peer in local.peers:
+                    peer.start(self._crash)
+                return self._watch(devnet, local, view, None)
+            launcher = find_launcher(None) if self._scenario.lies else None
+            faults = Faults(self._scenario, devnet, local, ground.enter_context(Links()), launcher, view.say)
+            # A peer that stands still could not end.
+            ground.callback(faults.end)
+            faults.start()
+            return self._watch(devnet, local, view, faults)
+
+    def _watch(self, devnet: Devnet, local: LocalFederation, view: DemoView, faults: Faults | None) -> FederationState:
         """Follow the chain until the run is finished; whoever was killed is started again once its round has closed."""
-        reader, store = local.reader(devnet), IpfsStore(devnet.ipfs_apis[0])
+        reader = local.reader(devnet)
         test_data = local.task.test_data()
-        with DemoView(self._console, local.charter, local.task.metric) as view:
-            while True:
-                try:
-                    state, now = reader.refresh(), reader.now()
-                except ChainUnreachable as error:
+        while True:
+            try:
+                state, now = reader.refresh(), reader.now()
+            except ChainUnreachable as error:
+                if faults is None:
                     devnet.check_alive()
                     view.say(str(error))
                     time.sleep(1)
-                    continue
-                for round in range(len(self._metrics) + 1, len(state.closed) + 1):
-                    result = state.closed[round].result
-                    assert result is not None
-                    model = store.get(result.model_cid, fetched_model_bound(state.terms.model_size, local.charter))
-                    kept = kept_of([peer.folder for peer in local.peers], state, round)
-                    self._metrics[round] = metrics_of_round(local.charter, local.task, model, kept, test_data)
-                view.show(state, now, self._metrics, [peer.alive for peer in local.peers])
-                if phase_of(state, state.round, now) is Phase.FINISHED:
-                    return state
+                else:
+                    faults.step(None, 0)
+                    time.sleep(WATCH_S)
+                continue
+            finished = phase_of(state, state.round, now) is Phase.FINISHED
+            try:
+                self._measure(devnet, local, state, test_data)
+            except WorldError:
+                # A store that is down by a scenario comes back.
+                if finished or faults is None:
+                    raise
+            view.show(state, now, self._metrics, [peer.alive for peer in local.peers])
+            if finished:
+                return state
+            if faults is None:
                 self._look_after(local.peers, state, view)
-                time.sleep(WATCH_S)
+            else:
+                faults.step(state, now)
+            self._check_enough(local.peers, state)
+            time.sleep(WATCH_S)
+
+    def _measure(self, devnet: Devnet, local: LocalFederation, state: FederationState, test_data: Any) -> None:
+        """The metrics of every closed round's model; anew where a wrong one fell."""
+        for round, closed in state.closed.items():
+            assert closed.result is not None
+            if self._measured.get(round) == closed.result.model_digest:
+                continue
+            bound = fetched_model_bound(state.terms.model_size, local.charter)
+            model = answering_store(devnet).get(closed.result.model_cid, bound)
+            kept = kept_of([peer.folder for peer in local.peers], state, round)
+            self._metrics[round] = metrics_of_round(local.charter, local.task, model, kept, test_data)
+            self._measured[round] = closed.result.model_digest
 
     def _look_after(self, peers: list[PeerProcess], state: FederationState, view: DemoView) -> None:
         for peer in peers:
@@ -191,6 +237,9 @@ class Demo:
                 self._restarts[peer.index] = self._restarts.get(peer.index, 0) + 1
                 view.say(f"peer {peer.index} is started again: it reads the chain and its journal, and goes on")
                 peer.start()
+
+    def _check_enough(self, peers: list[PeerProcess], state: FederationState) -> None:
+        """Raise FedchainError where so many peers failed that no round can close."""
         failed = sorted((peer for peer in peers if peer.exit_code), key=lambda peer: -(peer.exit_code or 0))
         enough = len(peers) - len(failed) >= state.min_participants
         if not enough and (failed[0].exit_code or 0) > 0:
@@ -213,6 +262,18 @@ class Demo:
         with self._console.status(name):
             yield
         self._console.print(f"  [green]✓[/green] {name} [dim]{time.monotonic() - began:.1f} s[/dim]")
+
+
+def scenario_of(settings: DemoSettings) -> tuple[Scenario | None, Path]:
+    """The scenario whose faults are played, and the folder from which it sees its federation."""
+    if settings.scenario is None:
+        return None, Path()
+    if settings.federation or settings.peers or settings.kill or settings.resume:
+        raise UsageError("--scenario says which federation, how many peers and which faults; drop the other options")
+    path = find_scenario(settings.scenario)
+    scenario = read_scenario(path)
+    check_points(scenario)
+    return scenario, path.parent
 
 
 def crash_environment(kill: str | None, workdir: Path) -> dict[str, str]:

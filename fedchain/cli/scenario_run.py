@@ -119,7 +119,7 @@ class ScenarioRun:
                     stays_s = local.charter.windows.challenge_s * 1.25 if scenario.stay else 0
                     local.wait_for_peers(LEAVE_S + stays_s)
             with self._console.status("audit: every round recomputed from chain and store, with no key"):
-                report = audit(local.reader(devnet), _a_store(devnet)) if state is not None else None
+                report = audit(local.reader(devnet), answering_store(devnet)) if state is not None else None
             if report is not None:
                 write_html(report, self._workdir / "audit.html")
             findings = self._judge(local, faults, state, report, seconds, reason)
@@ -277,7 +277,7 @@ def _last_model(peer: PeerProcess) -> str:
     return ""
 
 
-def _a_store(devnet: Devnet) -> IpfsStore:
+def answering_store(devnet: Devnet) -> IpfsStore:
     """The last node that answers, as a stranger would use one."""
     for api in reversed(devnet.ipfs_apis):
         store = IpfsStore(api)

@@ -119,3 +119,24 @@ def test_ctrl_c_ends_every_process(folder: Path, number: int) -> None:
 
 def test_the_quick_one_is_a_shipped_one() -> None:
     assert QUICK in {read_scenario(path).name for path in shipped()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_demonstration_plays_the_same_files_and_goes_on_to_compare(folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "fedchain.cli.main",
+        "demo",
+        "--scenario",
+        "lying-closer",
+        "--workdir",
+        str(folder),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=380, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "will misbehave" in done.stdout and "centralised (all data in one place)" in done.stdout
+    assert "audit: ok" in done.stdout
+    assert processes_of(folder) == []
