@@ -170,7 +170,7 @@ def test_nothing_can_be_demanded_before_it_is_said(demands: DemandsOf, play: Pla
 
 
 def test_a_demand_costs_a_32nd_of_a_bond(demands: DemandsOf, refuses: Refuses) -> None:
-    for bond, deposit in ((10**15, 10**15 // 32), (63, 1), (31, 0), (0, 0)):
+    for bond, deposit in ((10**15, 10**15 // 32), (63, 1), (32, 1)):
         asked = demands(bond=bond)
         page = asked.page(AGGREGATE)
         assert asked.federation.call("demandDeposit") == deposit

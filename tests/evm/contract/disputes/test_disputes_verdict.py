@@ -81,7 +81,7 @@ def put_right(played: Any) -> Any:
 # Where the money goes.
 
 
-@pytest.mark.parametrize("bond", [10**15, 7, 1, 0])
+@pytest.mark.parametrize("bond", [10**15, 33, 32])
 def test_half_the_bond_is_burnt_and_half_is_the_challengers(play: PlayOf, refuses: Refuses, bond: int) -> None:
     played = lie_about_the_sum(play(bond=bond)).commit().post().lock()
     federation, chain = played.federation, played.federation.chain
@@ -92,10 +92,6 @@ def test_half_the_bond_is_burnt_and_half_is_the_challengers(play: PlayOf, refuse
     assert federation.call("burnt") == bond - bond // 2
     assert federation.call("rewardOf", stranger) == bond // 2
     assert balance(chain, federation.address) == 5 * bond
-    if bond < 2:
-        with refuses("FederationNothingToWithdraw"):
-            federation.send(stranger, "withdrawReward")
-        return
     purse = balance(chain, stranger)
     receipt = federation.send(stranger, "withdrawReward")
     fee = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
@@ -515,8 +511,9 @@ def test_a_rollback_forgets_every_later_round(play: PlayOf, refuses: Refuses) ->
             federation.open(member, round, 1)
         federation.close(0, round, 1)
     assert federation.call("roundAt", 5)["attempt"] == 0
-    # Rolling back costs the same, however long the run: compare with one of a single round.
+    # Rolling back costs the same, however long the run: compare with one in which only the next round has its set.
     other = lie_about_the_result(play(rounds=5)).all(closer=3)
+    other.federation.all_commit(2).all_post(2).lock(2)
     single = int(other.federation.send(1, "challengeResult", *other.against_result(0))["gasUsed"], 16)
     assert gas - single < 30_000
 
