@@ -117,13 +117,20 @@ SCENES = {
 }
 
 
+@pytest.fixture(scope="module")
+def own_devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    """A devnet whose time a test may wind forward."""
+    with Devnet(tmp_path_factory.mktemp("devnet"), peers=5) as net:
+        yield net
+
+
 @pytest.fixture
-def play(devnet: Devnet, tmp_path: Path) -> Iterator[Callable[[Scene], Federation]]:
+def play(own_devnet: Devnet, tmp_path: Path) -> Iterator[Callable[[Scene], Federation]]:
     """Founds a scene; its peers end with the test."""
     played: list[Federation] = []
 
     def found(scene: Scene) -> Federation:
-        played.append(Federation(devnet, tmp_path / f"run-{len(played)}", scene))
+        played.append(Federation(own_devnet, tmp_path / f"run-{len(played)}", scene))
         return played[-1]
 
     yield found

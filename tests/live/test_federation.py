@@ -126,6 +126,7 @@ def test_a_dead_aggregator_is_passed_over_and_its_round_closes_without_it(
     assert report.faults == ()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_a_peer_killed_at_any_point_and_started_again_finishes_the_round(
     devnet: Devnet, make: Callable[..., LocalFederation]
@@ -167,6 +168,7 @@ def test_a_peer_killed_at_any_point_and_started_again_finishes_the_round(
     assert audited(local, devnet).faults == ()
 
 
+@pytest.mark.slow
 def test_a_peer_killed_while_it_enrols_or_votes_does_so_once(
     devnet: Devnet, make: Callable[..., LocalFederation]
 ) -> None:

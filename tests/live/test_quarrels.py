@@ -148,7 +148,7 @@ def test_a_wrong_model_beside_a_right_result_is_refused_by_vote_and_its_whole_bo
     assert [(fallen.by, fallen.right) for fallen in report.refutations] == [("vote", False)]
 
 
-@pytest.mark.parametrize(("liar", "rule"), [("hidden-sum", 1), ("silent-sum", 6)])
+@pytest.mark.parametrize(("liar", "rule"), [("hidden-sum", 1), pytest.param("silent-sum", 6, marks=pytest.mark.slow)])
 def test_a_wrong_sum_that_is_kept_back_is_brought_down_by_demands(
     devnet: Devnet, found: Callable[..., LocalFederation], honest_model: Digest, liar: str, rule: int
 ) -> None:
