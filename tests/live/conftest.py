@@ -1,7 +1,7 @@
 """The real ground of the tests in this folder: anvil and IPFS nodes as processes, one devnet for the whole session.
 
-`devnet` has five peers; tests share its chain, and must not kill its parts or wind its time. A test that does starts its
-own `Devnet`.
+`devnet` has five peers; tests share its chain, and must not kill its parts or wind its time. A test that does starts
+its own `Devnet`.
 """
 
 from __future__ import annotations
