@@ -21,7 +21,6 @@ from ..protocol.ids import Digest
 from ..protocol.phase import Phase, phase_of
 from ..protocol.state import FederationState
 from ..protocol.update_format import fetched_model_bound
-from ..store.ipfs import IpfsStore
 from .demo_fairness import fairness_of, kept_of, metrics_of_round
 from .demo_report import compare, print_ending, write_json
 from .demo_view import DemoView
@@ -251,7 +250,7 @@ class Demo:
     def _audit(self, devnet: Devnet, local: LocalFederation) -> Report:
         """Audit as a stranger would: a fresh reader, another peer's store, no key."""
         with self._timed("audit: every round recomputed from chain and store, with no key"):
-            report = audit(local.reader(devnet), IpfsStore(devnet.ipfs_apis[-1]))
+            report = audit(local.reader(devnet), answering_store(devnet))
             write_html(report, self._workdir / "audit.html")
         return report
 
