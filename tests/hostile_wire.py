@@ -119,23 +119,21 @@ def endless_bytes(connection: socket.socket) -> None:
 
 def dripping(pause_s: float) -> Answer:
     """A byte every now and then."""
-
-    def answer(connection: socket.socket, request: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-        while True:
-            connection.sendall(b" ")
-            threading.Event().wait(pause_s)
-
-    return answer
+    return _drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" ", pause_s)
 
 
 def dripping_head(pause_s: float) -> Answer:
     """A byte of the headers every now and then."""
+    return _drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", pause_s)
+
+
+def _drips(first: bytes, then: bytes, pause_s: float) -> Answer:
+    """An answer that begins, and goes on with the same byte for ever."""
 
     def answer(connection: socket.socket, request: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        connection.sendall(first)
         while True:
-            connection.sendall(b"x")
+            connection.sendall(then)
             threading.Event().wait(pause_s)
 
     return answer

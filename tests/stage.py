@@ -5,8 +5,6 @@ The cryptography is real, a dictionary is the store, a list the chain.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -15,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import structlog
+from scripts import load_script
 
 from fedchain.crypto import Result, check_shares
 from fedchain.crypto.aggregate import leaf_hashes
@@ -47,12 +46,7 @@ SCRIPT = Path(__file__).parents[1] / "docs" / "walkthrough.py"
 
 
 def load_walkthrough() -> Any:
-    spec = importlib.util.spec_from_file_location("walkthrough", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT, "walkthrough")
 
 
 walk = load_walkthrough()

@@ -6,12 +6,11 @@ or the receipts, could hold an update.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import load_script
 
 BENCH = Path(__file__).parents[2] / "bench" / "memory.py"
 MIB = 1 << 20
@@ -20,12 +19,7 @@ GIB = 1 << 30
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
-    spec = importlib.util.spec_from_file_location("bench_memory", BENCH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(BENCH, "bench_memory")
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ member that sends each itself (contracts/README.md says why).
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).parents[3]
 MOST_CODE = 24_576  # bytes (EIP-170)
@@ -27,12 +27,7 @@ Found = Callable[..., Any]
 @pytest.fixture(scope="session")
 def gas() -> ModuleType:
     """bench/gas.py."""
-    spec = importlib.util.spec_from_file_location("bench_gas", ROOT / "bench" / "gas.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "bench" / "gas.py", "bench_gas")
 
 
 def test_a_member_s_share_of_a_round_of_ten_keeps_to_its_limit(found: Found, gas: ModuleType) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 from fedchain.crypto import (
     Aggregate,
@@ -48,12 +47,7 @@ def context_of(entry: dict[str, Any]) -> RoundContext:
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_crypto", VECTORS / "make_crypto.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(VECTORS / "make_crypto.py", "make_crypto")
 
 
 ROUND = load("crypto_round")
