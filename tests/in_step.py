@@ -94,11 +94,11 @@ class Ground:
 
     def keep(self) -> None:
         """Remember the chain as it is now."""
-        self._snapshot = self.anvil.rpc("evm_snapshot")
+        self._snapshot = self.anvil.remember()
 
     def reset(self) -> None:
         """Put the chain back to what `keep` remembered."""
-        self.anvil.rpc("evm_revert", self._snapshot)
+        self.anvil.take_back(self._snapshot)
         self.keep()
 
     def reader(self, kind: type[Reader] = Reader, **options: Any) -> Reader:

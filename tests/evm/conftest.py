@@ -61,6 +61,7 @@ class Anvil:
     chain_id: int
     accounts: list[str]
     keys: list[str]
+    cache: tempfile.TemporaryDirectory[str]  # old states; in their default place a killed anvil leaves them for ever
     _http: requests.Session = field(default_factory=requests.Session)
     _ids: Iterator[int] = field(default_factory=count)
 
@@ -107,12 +108,26 @@ class Anvil:
         self.next_block_at(at)
         self.rpc("evm_mine")
 
+    def remember(self) -> str:
+        """A mark of the chain as it is now, for `take_back`."""
+        return str(self.rpc("evm_snapshot"))
+
+    def take_back(self, mark: str) -> None:
+        """Put the chain back to this mark, which is then gone.
+
+        anvil shows a receipt before it strikes the transaction from its pool: one that is taken back meanwhile would
+        be valid again, and mined again with the next.
+        """
+        self.rpc("anvil_dropAllTransactions")
+        assert self.rpc("evm_revert", mark), f"anvil remembers no {mark}"
+
     def stop(self) -> None:
         """Kill the whole process group."""
         self._http.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(timeout=10)
+        self.cache.cleanup()
 
 
 def _die_with_parent() -> None:
@@ -122,8 +137,9 @@ def _die_with_parent() -> None:
 
 def launch_anvil(*arguments: str, accounts: int = 12) -> Anvil:
     """Start anvil on a port that it finds itself, and wait until it answers."""
+    cache = tempfile.TemporaryDirectory(prefix="anvil-states-", ignore_cleanup_errors=True)
     command = [str(anvil_binary()), "--host", "127.0.0.1", "--port", "0", "--accounts", str(accounts)]
-    command += ["--mnemonic", MNEMONIC, *arguments]
+    command += ["--mnemonic", MNEMONIC, "--cache-path", cache.name, *arguments]
     with tempfile.NamedTemporaryFile(prefix="anvil-") as output:
         process = subprocess.Popen(
             command,
@@ -144,6 +160,7 @@ def launch_anvil(*arguments: str, accounts: int = 12) -> Anvil:
                     chain_id=0,
                     accounts=[key.address for key in keys],
                     keys=[key.key.to_0x_hex() for key in keys],
+                    cache=cache,
                 )
                 anvil.chain_id = int(anvil.rpc("eth_chainId"), 16)
                 return anvil
@@ -167,9 +184,9 @@ def anvil() -> Iterator[Anvil]:
 @pytest.fixture
 def chain(anvil: Anvil) -> Iterator[Anvil]:
     """The session's anvil with its first state; what the test does is taken back."""
-    snapshot = anvil.rpc("evm_snapshot")
+    snapshot = anvil.remember()
     yield anvil
-    anvil.rpc("evm_revert", snapshot)
+    anvil.take_back(snapshot)
 
 
 @pytest.fixture

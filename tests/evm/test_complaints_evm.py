@@ -43,12 +43,12 @@ VICTIM, DEALER, ACCUSED = Index(1), Index(3), Index(4)
 
 @pytest.fixture(scope="module")
 def ground(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    before = anvil.rpc("evm_snapshot")
+    before = anvil.remember()
     ground = Ground(anvil, tmp_path_factory.mktemp("complaints"))
     ground.enrol()
     ground.keep()
     yield ground
-    anvil.rpc("evm_revert", before)
+    anvil.take_back(before)
 
 
 def played(ground: Ground, folder: Path, bent: Mapping[int, dict[str, type]]) -> tuple[Federation, Report]:

@@ -63,12 +63,12 @@ def cases() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def ground(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    before = anvil.rpc("evm_snapshot")
+    before = anvil.remember()
     ground = Ground(anvil, tmp_path_factory.mktemp("ground"), settings=("windows.close_s=28800",))
     ground.enrol()
     ground.keep()
     yield ground
-    anvil.rpc("evm_revert", before)
+    anvil.take_back(before)
 
 
 @pytest.mark.parametrize("name", cases())

@@ -38,12 +38,12 @@ SOME, ROOT, CID = Digest(b"s" * 32), Root(b"r" * 32), cid_of(b"anything")
 
 @pytest.fixture(scope="module")
 def ground(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    before = anvil.rpc("evm_snapshot")
+    before = anvil.remember()
     ground = Ground(anvil, tmp_path_factory.mktemp("around"))
     ground.enrol()
     ground.keep()
     yield ground
-    anvil.rpc("evm_revert", before)
+    anvil.take_back(before)
 
 
 def sender(ground: Ground, private: bytes) -> Sender:

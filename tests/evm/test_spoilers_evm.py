@@ -31,12 +31,12 @@ SPOILER = Index(3)
 
 @pytest.fixture(scope="module")
 def ground(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    before = anvil.rpc("evm_snapshot")
+    before = anvil.remember()
     ground = Ground(anvil, tmp_path_factory.mktemp("spoilers"))
     ground.enrol()
     ground.keep()
     yield ground
-    anvil.rpc("evm_revert", before)
+    anvil.take_back(before)
 
 
 class Spoiler(Trainer):

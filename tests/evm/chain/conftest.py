@@ -121,12 +121,12 @@ def found(tmp_path: Path) -> Iterator[Callable[..., FoundedOn]]:
 @pytest.fixture(scope="module")
 def spoken(anvil: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundedOn]:
     """One federation for tests that only read: founded, three members enrolled, the first one's update committed."""
-    snapshot = anvil.rpc("evm_snapshot")
+    snapshot = anvil.remember()
     with ExitStack() as closing:
         federation = found_on(anvil, tmp_path_factory.mktemp("spoken"), closing)
         federation.enrol_all()[0].submit("commit/1/0", commitment())
         yield federation
-    anvil.rpc("evm_revert", snapshot)
+    anvil.take_back(snapshot)
 
 
 @pytest.fixture

@@ -219,10 +219,10 @@ class TestAfterAReorganisation:
         federation = found(start_anvil())
         reader = federation.reader()
         founded = reader.refresh()
-        snapshot = federation.anvil.rpc("evm_snapshot")
+        snapshot = federation.anvil.remember()
         federation.sender(0).submit("enrol", enrol(0))
         assert reader.refresh().members
-        federation.anvil.rpc("evm_revert", snapshot)
+        federation.anvil.take_back(snapshot)
         assert reader.refresh() == founded
 
     def test_a_chain_that_changes_under_the_reading_is_read_once_more(

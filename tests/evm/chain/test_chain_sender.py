@@ -319,14 +319,14 @@ class TestAStatementSignedAnew:
         federation.enrol_all()
         journals = [federation.journal(i) for i in range(3)]
         senders = [federation.sender(i, journal) for i, journal in enumerate(journals)]
-        fork = anvil.rpc("evm_snapshot")
+        fork = anvil.remember()
         for key, action in (("commit/1/0", commit()), ("receipt/1/0", receipt)):
             for sender in senders:
                 sender.submit(key, action)
         commits, receipts = (
             [journal.transaction(key) for journal in journals] for key in ("commit/1/0", "receipt/1/0")
         )
-        anvil.rpc("evm_revert", fork)
+        anvil.take_back(fork)
         for raw in (commits[0], commits[1], receipts[0], receipts[1], commits[2], receipts[2]):
             anvil.receipt(anvil.rpc("eth_sendRawTransaction", "0x" + raw.hex()))
         assert set(federation.reader().refresh().current.receipts) == {2}
@@ -343,11 +343,11 @@ class TestAStatementSignedAnew:
 
     def test_a_revived_old_transaction_fulfils_the_duty(self, federation: Any, commit: Any, enrol: Any) -> None:
         """The chain turns back once more: the transaction that was reverted succeeds, and the second is reverted."""
-        anvil, fork = federation.anvil, federation.anvil.rpc("evm_snapshot")
+        anvil, fork = federation.anvil, federation.anvil.remember()
         journal = _reverted_commit(federation, commit(), enrol)
         federation.sender(1, journal).submit("commit/1/0", commit())
         old, new = journal.transactions("commit/1/0")
-        anvil.rpc("evm_revert", fork)
+        anvil.take_back(fork)
         federation.enrol_all()
 
         assert federation.sender(1, journal).submit("commit/1/0", commit()) == keccak(old)

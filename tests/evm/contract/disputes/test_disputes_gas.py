@@ -83,9 +83,9 @@ def costs(federation: Any) -> dict[str, int]:
     for name, arguments in challenges.items():
         data = federation.encode(name, *arguments)
         assert len(data) // 2 < LARGEST_TRANSACTION
-        snapshot = federation.chain.rpc("evm_snapshot")
+        snapshot = federation.chain.remember()
         figures[name] = int(federation.transact(federation.founders[2], data, federation.address)["gasUsed"], 16)
-        federation.chain.rpc("evm_revert", snapshot)
+        federation.chain.take_back(snapshot)
     return figures
 
 
