@@ -22,6 +22,7 @@ from .processes import ManagedProcess
 
 SAVE_EVERY_S = 5.0
 SAVE_S = 90.0
+OLD_STATES = 2_000  # of blocks before the newest hundreds; each is a file of some 200 kB
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -85,12 +86,14 @@ class Anvil(ChainRpc):
         self._saved = directory / "state.json.gz"
         self._loading = directory / "state.json"
         self._directory = directory
+        self._old_states = directory / "cache"
         self._save_every_s = save_every_s
         self._ending = threading.Event()
         self._saver: threading.Thread | None = None
         self._saving = threading.Lock()
         command = [str(find_anvil()), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)]
-        command += ["--quiet", "--no-request-size-limit", "--cache-path", str(directory / "cache")]
+        command += ["--quiet", "--no-request-size-limit"]
+        command += ["--cache-path", str(self._old_states), "--max-persisted-states", str(OLD_STATES)]
         if block_time > 0:
             # Mixed: a transaction is mined at once, and time goes on when there is none.
             command += [*(["--mixed-mining"] if automine else []), "--block-time", str(block_time)]
@@ -102,6 +105,7 @@ class Anvil(ChainRpc):
     def start(self) -> None:
         """Start on the saved state where there is one; return when it answers. Raises ProcessFailed."""
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._forget_old_states()
         arguments = []
         if self._saved.exists():
             with gzip.open(self._saved, "rb") as saved, self._loading.open("wb") as loading:
@@ -122,11 +126,13 @@ class Anvil(ChainRpc):
         with contextlib.suppress(RpcFailed):
             self.save()
         self.process.stop()
+        self._forget_old_states()
 
     def kill(self) -> None:
         """End it at once, saving nothing."""
         self._stop_saving()
         self.process.kill()
+        self._forget_old_states()
 
     def is_healthy(self) -> bool:
         """Whether it answers now."""
@@ -156,6 +162,10 @@ class Anvil(ChainRpc):
             leash=self._directory,
             environment=environment,
         )
+
+    def _forget_old_states(self) -> None:
+        """What anvil keeps of old blocks is of no use to the next one, and a killed one leaves it behind."""
+        shutil.rmtree(self._old_states, ignore_errors=True)
 
     def _restore_clock(self) -> None:
         """A chain whose time ran ahead of ours must not go back: anvil forgets by how much it was ahead."""

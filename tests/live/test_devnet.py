@@ -17,6 +17,7 @@ import psutil
 import pytest
 import requests
 
+from fedchain.devnet import anvil
 from fedchain.devnet.network import Devnet
 from fedchain.devnet.processes import ProcessFailed
 from fedchain.devnet.status import read_status
@@ -249,6 +250,23 @@ def test_a_killed_chain_comes_back_with_what_was_saved(workdir: Path) -> None:
             rpc(net.rpc, "eth_blockNumber")
         net.restart_chain()
         assert rpc(net.rpc, "eth_getTransactionReceipt", sent)
+
+
+def test_states_of_old_blocks_are_bounded_while_it_runs_and_gone_when_it_has_ended(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """anvil writes one file a block, and a killed one leaves them all."""
+    monkeypatch.setattr(anvil, "OLD_STATES", 20)
+    kept = workdir / "chain" / "cache"
+    with Devnet(workdir, peers=1) as net:
+        for _ in range(3):
+            transfer(net.rpc)
+            rpc(net.rpc, "anvil_mine", hex(700))
+        assert 0 < len(list(kept.rglob("*.json"))) <= 20
+        net.kill_chain()
+        assert not kept.exists()
+        net.restart_chain()
+    assert not kept.exists()
 
 
 def test_a_part_that_is_down_shows_in_status(workdir: Path) -> None:
