@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ def private_gradient(
     """The negative gradients of records drawn with probability `rate` each, cut to the charter's clip, and summed.
 
     Raises CharterMismatch when `base` is not a model of this task, UsageError when the task's code fails, a gradient is
-    not finite, or the model mixes records (batch norm).
+    not finite, or the model mixes records (batch norm, an embedding with max_norm).
     """
     started = time.perf_counter()
     place = device_named(machine.device)
@@ -96,7 +97,8 @@ def _gradients(
     named = {name: p for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
     places = {id(parameter): place for place, parameter in enumerate(dict.fromkeys(named.values()))}
     trained = list(dict.fromkeys(named.values()))
-    together = True
+    # A batch() of the task's own may make of one record what depends on the others: then each is a batch of its own.
+    together = type(task).batch is Task.batch
     at_once = max(1, min(_AT_ONCE, _VALUES_AT_ONCE // layout.size))
     for some in torch.split(rows, at_once) if len(rows) else ():
         found = _together(task, model, trained, data, some, device) if together else None
@@ -131,7 +133,8 @@ def _together(
     try:
         batch = to_device(task.batch(data.train, rows), device)
         each = vmap(grad_and_value(loss_of), in_dims=(None, 0), randomness="different")
-        gradients, losses = each(values, batch)
+        with _as_it_was(task, model):
+            gradients, losses = each(values, batch)
     except (RuntimeError, TypeError, ValueError, AttributeError):
         return None
     return [gradients[name] for name in values], losses.detach().cpu()
@@ -144,11 +147,36 @@ def _one_by_one(
     gradients: list[list[Tensor]] = []
     losses = []
     for row in rows:
-        with task_code(task, "the gradient of one record"):
+        with _as_it_was(task, model), task_code(task, "the gradient of one record"):
             loss = task.loss(model, to_device(task.batch(data.train, row.reshape(1)), device))
             gradients.append(list(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)))
         losses.append(float(loss.detach()))
     return [torch.stack(parts) for parts in zip(*gradients, strict=True)], torch.tensor(losses)
+
+
+@contextmanager
+def _as_it_was(task: Task, model: nn.Module) -> Iterator[None]:
+    """Undo what a record leaves in the model's buffers: the next one's gradient must not depend on it.
+
+    Raises UsageError where it changed a parameter (an embedding with max_norm): of those there is no room for a copy.
+    """
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    versions = {name: parameter._version for name, parameter in model.named_parameters()}
+    try:
+        yield
+    finally:
+        for module, name, buffer, before in buffers:
+            setattr(module, name, buffer.copy_(before))
+    for name, parameter in model.named_parameters():
+        if parameter._version != versions[name]:
+            raise UsageError(
+                f"task {task.name}: to see a record changes {name}, and so the gradients of the records after it;"
+                ' privacy.mode = "records" needs a model that changes in training steps only'
+            )
 
 
 def _batch_of_one(record: Any) -> Any:

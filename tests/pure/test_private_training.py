@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from fedchain.errors import UsageError
 from fedchain.lab.run import federate, with_invented_members
-from fedchain.learn import LocalData, Task, evaluate, first_model, private_gradient
+from fedchain.learn import LocalData, Task, evaluate, first_model, private, private_gradient
 from fedchain.learn.private import drawn_rows
 from fedchain.peer.simulation import simulate
 from fedchain.protocol.charter import Charter, Federation
@@ -62,6 +62,60 @@ class Tied(Points):
         model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2, bias=False))
         model[2].weight = model[0].weight
         return model
+
+
+class Remembering(Points):
+    """A layer that adds what it has seen so far: no batch norm, and mixes records all the same."""
+
+    def model(self) -> nn.Module:
+        class Memory(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("seen", torch.zeros(2))
+
+            def forward(self, inputs: Tensor) -> Tensor:
+                self.seen = self.seen + inputs.detach().mean(dim=0)
+                return inputs + self.seen
+
+        return nn.Sequential(Memory(), nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2))
+
+
+class RememberingInPlace(Points):
+    """The same in place, which no vectorised gradient can follow."""
+
+    def model(self) -> nn.Module:
+        class Memory(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("seen", torch.zeros(2))
+
+            def forward(self, inputs: Tensor) -> Tensor:
+                return inputs + self.seen.add_(inputs.detach().mean(dim=0))
+
+        return nn.Sequential(Memory(), nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2))
+
+
+class Centring(Points):
+    """A batch that is centred: what a record's input is follows from the records beside it."""
+
+    def batch(self, examples: Any, rows: Tensor) -> Any:
+        inputs, labels = super().batch(examples, rows)
+        return inputs - inputs.mean(dim=0), labels
+
+
+class Renorming(Points):
+    """An embedding that shortens the rows that it looks up, in place."""
+
+    def model(self) -> nn.Module:
+        class Words(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.words = nn.Embedding(2, 2, max_norm=0.1)
+
+            def forward(self, inputs: Tensor) -> Tensor:
+                return self.words((inputs[:, 0] > 0).long())
+
+        return nn.Sequential(Words(), nn.Linear(2, 2))
 
 
 class Broken(Points):
@@ -154,6 +208,32 @@ def test_records_are_drawn_one_by_one_anew_and_by_nobodys_seed() -> None:
 def test_a_model_that_mixes_records_is_refused() -> None:
     with pytest.raises(UsageError, match="batch norm, which mixes records"):
         taken(Mixing())
+
+
+@pytest.mark.parametrize("kind", [Remembering, RememberingInPlace, Centring])
+def test_a_records_gradient_does_not_depend_on_the_records_beside_it(
+    kind: type[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record less takes one gradient of bounded length out of the sum; it must not change another's."""
+    monkeypatch.setattr(private, "_AT_ONCE", 2)
+    task, agreed = kind(), charter(clip=1.0)
+    base, data = first_model(task, agreed), task.local_data(0, 4, 1)
+    form = update_format(agreed, layout_of(base).size)
+    unit = noise_in(form).clip_unit
+
+    def total(rows: list[int]) -> np.ndarray[Any, Any]:
+        some = TensorDataset(*data.train[rows])
+        step = private_gradient(task, base, LocalData(some, some), rate=1.0, form=form, rotation=ROTATION)
+        return step.units * unit
+
+    apart = total([0, 1, 2, 3]) - sum(total([row]) for row in range(4))
+    # Each of eight roundings moves a value by a unit at most.
+    assert np.abs(apart).max() < 8 * unit
+
+
+def test_a_model_that_changes_by_looking_at_records_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"changes 0\.words\.weight, and so the gradients of the records after it"):
+        taken(Renorming())
 
 
 def test_what_fails_in_the_tasks_code_is_told() -> None:
