@@ -121,6 +121,7 @@ def compare_steps(charter: Charter, inner: Task) -> dict[str, Any]:
 
     "wait": five epochs for all, so that a round takes what the slowest needs. "drop": five epochs, and a deadline of
     one unit a round, which the slower ones never meet. "adaptive": one unit a round, and each does what it can.
+    "normalised": the same, and FedNova takes the number of steps out (16 is about their mean).
     """
     task, epochs, units = Skewed(inner, "dirichlet 0.1"), 5, 30
     speeds = [4 * 10 ** (i / (MEMBERS - 1)) for i in range(MEMBERS)]  # steps in a unit of time: 4 to 40
@@ -132,6 +133,7 @@ def compare_steps(charter: Charter, inner: Task) -> dict[str, Any]:
     found: dict[str, Any] = {}
     fixed = [f"algorithm.local_epochs={epochs}"]
     adaptive = ["algorithm.local_steps=adaptive", "algorithm.budget_s=1.0", "algorithm.local_epochs=20"]
+    normalised = [*adaptive, "algorithm.name=fednova", "algorithm.effective_steps=16"]
     for name, settings in (("FedAvg", []), ("FedAvgM", ["outer.optimizer=fedavgm"])):
         print("uneven machines:", name, flush=True)
         waits = {seed: {"rounds": max(1, int(units / max(needed(seed))))} for seed in SEEDS}
@@ -140,7 +142,8 @@ def compare_steps(charter: Charter, inner: Task) -> dict[str, Any]:
             for seed in SEEDS
         }
         does = {seed: {"rounds": units, "speeds": speeds} for seed in SEEDS}
-        for way, options, how in (("wait", waits, fixed), ("drop", late, fixed), ("adaptive", does, adaptive)):
+        ways = (("wait", waits, fixed), ("drop", late, fixed), ("adaptive", does, adaptive))
+        for way, options, how in (*ways, ("normalised", does, normalised)):
             found[f"{name}, {way}"] = over_seeds(charter, task, [*settings, *how], options)
             found[f"{name}, {way}"]["rounds"] = [options[seed]["rounds"] for seed in SEEDS]
             found[f"{name}, {way}"]["absent"] = [options[seed].get("absent", []) for seed in SEEDS]
