@@ -167,7 +167,8 @@ class _Audit:
         elif outcome == "open" and training_end(state, attempt, now) is None:
             self._defer(subject.scope, "the training window is open")
         else:
-            if check_closing(subject, check_uploads(subject)).opened is not None:
+            recomputed = check_closing(subject, check_uploads(subject))
+            if recomputed.opened is not None and not recomputed.out_of_range:
                 self._opened.add((attempt.round, attempt.attempt))
         self._right |= subject.right
         self._complaints += subject.complaints
@@ -252,7 +253,8 @@ class _Audit:
         )
 
     def _is_spoiled(self, attempt: Attempt) -> bool:
-        """Whether an attempt's set was opened by t members, and not even the auditor could decode it."""
+        """Whether an attempt's set was opened by t members, and not even the auditor could decode it to what honest
+        values give."""
         return was_opened(attempt) and (attempt.round, attempt.attempt) not in self._opened
 
 

@@ -22,14 +22,14 @@ from ..crypto import (
     sum_ciphertexts,
 )
 from ..errors import Fault, ObjectCorrupt, ObjectMissing, UsageError
-from ..protocol.arithmetic import average, counted_weights
+from ..protocol.arithmetic import SumOutOfRange, counted_weights
 from ..protocol.charter import Charter
 from ..protocol.events import AggregateCommitted, Motion, ResultCommitted
 from ..protocol.ids import Digest, Index, is_subset, members_of, size_of
 from ..protocol.model import flatten, model_digest
-from ..protocol.outer import following_model, update_size_of
+from ..protocol.outer import model_of_sum, update_size_of
 from ..protocol.state import EMPTY, Ballot, PostedSum
-from ..protocol.update_format import fetched_model_bound, model_size_of, split_sums, update_format
+from ..protocol.update_format import fetched_model_bound, model_size_of
 from .docket import CONTRACT
 from .ledger import FEDERATION
 from .report import Refutation
@@ -42,11 +42,15 @@ UNKNOWN = "unknown: a participant whose key is not its ciphertext's, or too many
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """What the auditor computed itself of one attempt; None, or no openings, where it could not."""
+    """What the auditor computed itself of one attempt; None, or no openings, where it could not.
+
+    `out_of_range`: the sum opens, and no honest values give it.
+    """
 
     total: Aggregate | None = None
     openings: Mapping[Index, Opening] = field(default_factory=dict)
     opened: Opened | None = None
+    out_of_range: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +83,24 @@ def check_closing(subject: Subject, uploads: dict[Index, Upload]) -> Recomputed:
             subject.ledger.defer(subject.scope, number, "no result is posted")
     else:
         _check_result(subject, result, opening, recomputed)
-    model = None
-    if result is not None or subject.attempt.refuted_results:
+    model, abandoned = None, subject.outcome == "abandoned"
+    if result is not None or subject.attempt.refuted_results or (abandoned and opening.opened is not None):
         model = _expected_model(subject, locked, opening.opened)
+    if abandoned and opening.opened is not None:
+        why = (
+            f": no model follows from its sum ({model})"
+            if isinstance(model, Fault)
+            else ", though its openings open it"
+        )
+        subject.ledger.note(subject.scope, 8, f"given up by vote{why}")
+    elif isinstance(model, Fault):
+        # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.
+        subject.ledger.raised(subject.scope, 10, model, "one of the participants")
     _check_fallen_results(subject, opening.opened if recomputed else None, model)
     if result is not None:
         _check_model(subject, result, model)
-    return Recomputed(total if recomputed else None, opening.openings, opening.opened)
+    out_of_range = isinstance(model, SumOutOfRange)
+    return Recomputed(total if recomputed else None, opening.openings, opening.opened, out_of_range)
 
 
 def _check_sum(
@@ -177,8 +192,6 @@ def _check_openings(subject: Subject, locked: AggregateCommitted, total: Aggrega
         else:
             subject.block(8, "the openings that are there do not open the sum")
         return _Opening(None, refuted=not lost, openings=openings)
-    if subject.outcome == "abandoned":
-        subject.ledger.note(subject.scope, 8, "given up by vote, though its openings open it")
     certain = len(opened.wrong) <= len(openings) - 2 * threshold + 2
     for index in opened.wrong:
         got = "another one" if certain else f"another one, unless {threshold - 1} liars in concert shifted the blame"
@@ -244,7 +257,7 @@ def _check_stored_result(subject: Subject, result: ResultCommitted) -> None:
         subject.fault(9, result.index, expected, f"{roots[0].hex()} and {roots[1].hex()}")
 
 
-def _check_fallen_results(subject: Subject, opened: Opened | None, model: Digest | None) -> None:
+def _check_fallen_results(subject: Subject, opened: Opened | None, model: Digest | Fault | None) -> None:
     """What fell is held against what the auditor decoded itself: a model only members can refuse, and so its digest
     counts where they did."""
     for refuted in subject.attempt.refuted_results:
@@ -260,7 +273,7 @@ def _check_fallen_results(subject: Subject, opened: Opened | None, model: Digest
             _judge_fallen(subject, cause, right=right and model == refuted.model_digest)
 
 
-def _check_model(subject: Subject, result: ResultCommitted, expected: Digest | None) -> None:
+def _check_model(subject: Subject, result: ResultCommitted, expected: Digest | Fault | None) -> None:
     """Check 10. The model's digest, recomputed; and the stored object, by its bytes. Models are owed for ever."""
     bound = fetched_model_bound(subject.state.terms.model_size, subject.charter)
     path = subject.fetch(result.model_cid, bound, "model", result.index, owed=True)
@@ -271,7 +284,8 @@ def _check_model(subject: Subject, result: ResultCommitted, expected: Digest | N
         if stored != result.model_digest:
             subject.fault(10, result.index, f"an object of the digest {result.model_digest.hex()}", stored.hex())
     if expected is not None and expected != result.model_digest:
-        subject.fault(10, result.index, f"the model {expected.hex()}", result.model_digest.hex())
+        due = "no model: none follows from the sum" if isinstance(expected, Fault) else f"the model {expected.hex()}"
+        subject.fault(10, result.index, due, result.model_digest.hex())
     ballot = Ballot(Motion.REFUSE, subject.attempt.round, subject.attempt.attempt, result.model_digest)
     against = ", ".join(subject.name(index) for index in members_of(subject.state.ballots.get(ballot, EMPTY)))
     if against:
@@ -279,7 +293,8 @@ def _check_model(subject: Subject, result: ResultCommitted, expected: Digest | N
         subject.ledger.note(subject.scope, 10, f"{against} voted to refuse this model{found}")
 
 
-def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened | None) -> Digest | None:
+def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened | None) -> Digest | Fault | None:
+    """The digest of the model that follows from the sum, the fault where none does; None where that cannot be told."""
     if opened is None:
         subject.block(10, "the sum could not be opened")
         return None
@@ -289,25 +304,18 @@ def _expected_model(subject: Subject, locked: AggregateCommitted, opened: Opened
     base = _base_model(subject, subject.charter)
     if base is None:
         return None
-    weights = counted_weights(subject.attempt, subject.charter.update)
-    participants = members_of(locked.participants)
-    weight = sum(weights[index] for index in participants)
     try:
-        form = update_format(subject.charter, update_size_of(base, subject.charter))
-        mean = average(
-            split_sums(opened.sums, form),
-            participants=len(participants),
-            total_weight=weight,
-            max_weight=max(weights.values()),
-            form=form,
+        model = model_of_sum(
+            base,
+            opened.sums,
+            charter=subject.charter,
+            weights=counted_weights(subject.attempt, subject.charter.update),
+            participants=members_of(locked.participants),
             rotation=subject.context.rotation_seed,
         )
-        model = following_model(base, mean, charter=subject.charter, weight=weight, of_weight=sum(weights.values()))
-        return model_digest(model)
     except Fault as fault:
-        # The sum is exact and the base is whole: a value out of range was put there by somebody in the sum.
-        subject.ledger.raised(subject.scope, 10, fault, "one of the participants")
-        return None
+        return fault
+    return model_digest(model)
 
 
 def _base_model(subject: Subject, charter: Charter) -> bytes | None:

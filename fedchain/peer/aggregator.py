@@ -96,9 +96,11 @@ class Aggregator:
         context, round, locked = self._context, attempt.round, attempt.aggregate
         assert locked is not None
         outcome = self._decoder.outcome(state, attempt)
+        if outcome is None or outcome.model is None or outcome.digest is None:
+            return False
         enough = sorted(opening.at for opening in attempt.openings.values())[attempt.threshold - 1]
         since = max(enough, attempt.reopened_at)
-        if outcome is None or now < turn_at(state, attempt, context.me, since=since, first=locked.index):
+        if now < turn_at(state, attempt, context.me, since=since, first=locked.index):
             return False
         crash_point("before-result", round)
         basis = basis_of(attempt)

@@ -98,6 +98,7 @@ class Challenger:
         right_roots = (result.key_sum_root, result.result_root) == (opened.key_sum_root, opened.result_root)
         right_model = result.model_digest == outcome.digest
         if right_roots and right_model:
+            assert outcome.model is not None
             if cid_of(outcome.model) != result.model_cid:
                 # What stands is the digest. Nobody is refused for a CID: late votes would hit who posts it rightly.
                 self._say_once(state, result, "the right model, posted with the CID of other bytes")
@@ -299,6 +300,6 @@ def _wrong_model(state: FederationState, result: ResultCommitted, outcome: Outco
         "result: the model on chain is not the one the openings give",
         offender=state.accounts[result.index],
         round=result.round,
-        expected=outcome.digest.hex(),
+        expected=outcome.digest.hex() if outcome.digest is not None else "none: no model follows from the sum",
         got=result.model_digest.hex(),
     )

@@ -19,14 +19,13 @@ from ..crypto import (
     open_aggregate,
     sum_ciphertexts,
 )
-from ..errors import Fault, ObjectCorrupt, ObjectMissing, StoreUnreachable
-from ..protocol.arithmetic import average, counted_weights
+from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, StoreUnreachable
+from ..protocol.arithmetic import SumOutOfRange, counted_weights
 from ..protocol.events import AggregateCommitted, OpeningPublished, UpdateCommitted
 from ..protocol.ids import Bitmap, Digest, Index, members_of, size_of
 from ..protocol.model import model_digest
-from ..protocol.outer import following_model, update_size_of
+from ..protocol.outer import model_of_sum
 from ..protocol.state import Attempt, FederationState
-from ..protocol.update_format import split_sums, update_format
 from .context import PeerContext
 from .holdings import Holdings
 
@@ -35,14 +34,16 @@ from .holdings import Holdings
 class Outcome:
     """What this peer decoded from a round: the opened sum and the model that follows from it.
 
-    `commits` and `locked` are what it was decoded from: after a reorganisation the chain may hold others.
+    `commits` and `locked` are what it was decoded from: after a reorganisation the chain may hold others. `model` and
+    `digest` are None where no model follows: the sum is exact, and no honest values give it (or float32 cannot hold
+    what they give). Then nobody can close the round rightly.
     """
 
     commits: Mapping[Index, UpdateCommitted]
     locked: AggregateCommitted
     opened: Opened
-    model: bytes
-    digest: Digest
+    model: bytes | None
+    digest: Digest | None
 
 
 class Decoder:
@@ -55,7 +56,7 @@ class Decoder:
         self._outcomes: dict[int, Outcome] = {}
         self._openings: dict[OpeningPublished, Opening] = {}
         self._insufficient: tuple[int, int, tuple[OpeningPublished, ...]] | None = None
-        self._spoiled: tuple[int, int] | None = None
+        self._spoiled: set[tuple[int, int]] = set()
 
     def sum(self, attempt: Attempt, participants: Bitmap) -> Aggregate | None:
         """The homomorphic sum over a set; None while this peer does not hold every update of it."""
@@ -71,7 +72,7 @@ class Decoder:
         return self._sums[key]
 
     def outcome(self, state: FederationState, attempt: Attempt) -> Outcome | None:
-        """The sum opened with the openings on chain, and the new model; None until they suffice."""
+        """The sum opened with the openings on chain, and the new model if there is one; None until they suffice."""
         known = self._outcomes.get(attempt.round)
         if known is None or (known.commits, known.locked) != (attempt.commits, attempt.aggregate):
             known = self._decode(state, attempt)
@@ -106,8 +107,9 @@ class Decoder:
         return self._openings[published]
 
     def is_spoiled(self, attempt: Attempt) -> bool:
-        """Whether the sum was found not to open although S is right: some participant's key is not the one it dealt."""
-        return self._spoiled == (attempt.round, attempt.attempt)
+        """Whether some participant is proven to have spoiled the set: S is right, and the sum does not open, because a
+        key is not the one that was dealt; or it opens, and no honest values give it."""
+        return (attempt.round, attempt.attempt) in self._spoiled
 
     def is_undecodable(self, attempt: Attempt) -> bool:
         """Whether the openings published so far were found not to open the sum."""
@@ -117,6 +119,7 @@ class Decoder:
         """Let go of openings of rounds before `before_round`, and of what that round and earlier ones were decoded to:
         the next one is trained beside it, and the model and the result are on disk."""
         self._outcomes = {round: outcome for round, outcome in self._outcomes.items() if round > before_round}
+        self._spoiled = {place for place in self._spoiled if place[0] > before_round}
         for published in [p for p in self._openings if p.round < before_round]:
             del self._openings[published]
 
@@ -132,55 +135,57 @@ class Decoder:
             had = attempt.round, attempt.attempt, tuple(attempt.openings[index] for index in openings)
             if had == self._insufficient:
                 return None
+            # What was found of a set that a reorganisation took back says nothing about this one.
+            self._spoiled.discard(had[:2])
             try:
-                outcome = self._open(state, attempt, aggregate, openings)
+                opened = self._open(attempt, aggregate, openings)
             except (NotEnoughOpenings, Fault) as error:
                 # Spoiled, or not yet: more openings may settle it, and nothing else that a peer could do would.
                 self._insufficient = had
                 if isinstance(error, SpoiledRound) and agree_on_key(
                     openings, threshold=attempt.threshold, participants=size_of(locked.participants)
                 ):
-                    self._spoiled = attempt.round, attempt.attempt
+                    self._spoiled.add(had[:2])
                 context.log.warning("the openings so far do not open the sum", round=attempt.round, reason=str(error))
                 return None
-        for index in outcome.opened.wrong:
+            model = self._model(attempt, opened)
+        for index in opened.wrong:
             context.log.error("wrong opening", offender=state.accounts[index], round=attempt.round)
-        context.keep_model(outcome.model)
-        context.keep_result(outcome.opened.key_sum_root, outcome.opened.result_root, outcome.opened.result.pack())
-        return outcome
+        context.keep_result(opened.key_sum_root, opened.result_root, opened.result.pack())
+        if model is None:
+            return Outcome(attempt.commits, locked, opened, None, None)
+        context.keep_model(model)
+        return Outcome(attempt.commits, locked, opened, model, model_digest(model))
 
-    def _open(
-        self, state: FederationState, attempt: Attempt, aggregate: Aggregate, openings: dict[Index, Opening]
-    ) -> Outcome:
-        """The exact sum and the model that follows from it. Raises NotEnoughOpenings, SpoiledRound, MalformedObject."""
+    def _open(self, attempt: Attempt, aggregate: Aggregate, openings: dict[Index, Opening]) -> Opened:
+        """The exact sum. Raises NotEnoughOpenings, SpoiledRound."""
         context, locked = self._context, attempt.aggregate
         assert locked is not None
-        round_context, base = context.round_context(attempt), context.base_model(attempt)
-        opened = open_aggregate(
+        return open_aggregate(
             aggregate,
             openings,
             threshold=attempt.threshold,
             participants=size_of(locked.participants),
-            context=round_context,
+            context=context.round_context(attempt),
             d=context.terms.model_size,
             engine=context.engine,
         )
-        weights = counted_weights(attempt, context.charter.update)
-        weight = sum(weights[index] for index in members_of(locked.participants))
-        form = update_format(context.charter, update_size_of(base, context.charter))
-        mean = average(
-            split_sums(opened.sums, form),
-            participants=size_of(locked.participants),
-            total_weight=weight,
-            max_weight=max(weights.values()),
-            form=form,
-            rotation=round_context.rotation_seed,
-        )
-        model = following_model(
-            base,
-            mean,
-            charter=context.charter,
-            weight=weight,
-            of_weight=sum(weights.values()),
-        )
-        return Outcome(attempt.commits, locked, opened, model, model_digest(model))
+
+    def _model(self, attempt: Attempt, opened: Opened) -> bytes | None:
+        """The model that follows from an exact sum; None where none does, which is said, and kept in mind."""
+        context, locked = self._context, attempt.aggregate
+        assert locked is not None
+        try:
+            return model_of_sum(
+                context.base_model(attempt),
+                opened.sums,
+                charter=context.charter,
+                weights=counted_weights(attempt, context.charter.update),
+                participants=members_of(locked.participants),
+                rotation=context.round_context(attempt).rotation_seed,
+            )
+        except MalformedObject as error:
+            if isinstance(error, SumOutOfRange):
+                self._spoiled.add((attempt.round, attempt.attempt))
+            context.log.warning("no model follows from the sum", round=attempt.round, reason=str(error))
+            return None

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..learn import Machine, Task, TrainResult, first_model, local_data_of, private_gradient, train_locally
-from ..protocol.arithmetic import average, weight_of
+from ..protocol.arithmetic import weight_of
 from ..protocol.charter import Charter
+from ..protocol.ids import Index
 from ..protocol.model import model_digest
-from ..protocol.outer import following_model, update_size_of
+from ..protocol.outer import model_of_sum, update_size_of
 from ..protocol.rotation import rotation_seed
 from ..protocol.seeds import seed_for
-from ..protocol.update_format import check_members, join_values, split_sums, update_format
+from ..protocol.update_format import check_members, join_values, update_format
 from .contribution import values_of, with_own_noise
 
 
@@ -59,7 +60,6 @@ def simulate(
     present = [i for i in range(members) if i not in absent]
     datas = [local_data_of(task, i, members, seed) for i in range(members)]
     weights = [weight_of(len(data.train), charter.update) for data in datas]
-    weight = sum(weights[i] for i in present)
     base = first_model(task, charter) if base is None else base
     form = update_format(charter, update_size_of(base, charter))
     own: list[bytes | None] = list(kept) if kept is not None else [None] * members
@@ -95,15 +95,14 @@ def simulate(
                 result.update, weights[i], max(weights), form, rotation, seed_for("rounding", seed, **place)
             )
             coefficients += join_values(values, form)
-        mean = average(
-            split_sums(coefficients, form),
-            participants=len(present),
-            total_weight=weight,
-            max_weight=max(weights),
-            form=form,
+        base = model_of_sum(
+            base,
+            coefficients,
+            charter=charter,
+            weights={Index(i): weight for i, weight in enumerate(weights)},
+            participants=[Index(i) for i in present],
             rotation=rotation,
         )
-        base = following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights))
         yield SimulatedRound(round, base, tuple(own), tuple(steps))
 
 

@@ -61,11 +61,15 @@ class Voter:
                 return "a dealer in it is proven to have dealt a bad record: nobody honest opens it"
             came = f"{len(attempt.openings)} openings of {attempt.threshold}"
             return f"{came} came in half of the close window" if late else None
-        if self._decoder.outcome(state, attempt) is not None:
+        outcome = self._decoder.outcome(state, attempt)
+        if outcome is not None and outcome.model is not None:
             return None
         if self._decoder.is_spoiled(attempt):
             self._tell(state, attempt)
-            return None if again and not late else "spoiled: the key of a participant is not the one that it dealt"
+            proof = "a key is not the one that was dealt" if outcome is None else "no honest values give its sum"
+            return None if again and not late else f"spoiled by a participant: {proof}"
+        if late and outcome is not None:
+            return "no model follows from the sum"
         if late and self._decoder.is_undecodable(attempt):
             return "the openings of half of the close window do not open the sum"
         return None

@@ -24,6 +24,10 @@ from .state import Attempt
 from .update_format import UpdateFormat
 
 
+class SumOutOfRange(MalformedObject):
+    """A sum that no honest values give: some participant's values were out of range, and nothing shows whose."""
+
+
 def weight_of(samples: int, settings: Update) -> int:
     """w_i: the weight that a member with so many samples registers, at least 1 and capped by the charter."""
     if samples < 1:
@@ -95,7 +99,7 @@ def average(
 
     step · (ΣM − |U|·steps) · w_max / Σ_{i∈U} w_i, turned back if it was rotated, and 0 for what a mask left out;
     where noise is over records, whose sum is not weighted, w_max is 1 and a weight is a number of
-    records. Bit-identical everywhere: see the module's head. Raises MalformedObject when a sum is outside what |U|
+    records. Bit-identical everywhere: see the module's head. Raises SumOutOfRange when a sum is outside what |U|
     honest values can give.
     """
     if not (participants >= 1 and 1 <= total_weight <= participants * max_weight):
@@ -107,7 +111,7 @@ def average(
     most = 2 * participants * form.steps
     lowest, highest = int(sums.min()), int(sums.max())
     if lowest < 0 or highest > most:
-        raise MalformedObject("sum: range", expected=f"0 to {most}", got=f"{lowest} to {highest}")
+        raise SumOutOfRange("sum: range", expected=f"0 to {most}", got=f"{lowest} to {highest}")
     centred = sums.astype(np.int64)
     centred -= participants * form.steps
     if form.block > 1:

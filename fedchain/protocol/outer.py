@@ -12,16 +12,19 @@ The genesis holds the state that every run begins with.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MalformedObject
-from .arithmetic import next_model
+from .arithmetic import average, next_model
 from .charter import Charter, Outer
+from .ids import Index
 from .model import ModelLayout, assemble, flatten, layout_of
 from .parts import parts_of
+from .update_format import split_sums, update_format
 
 STATE_PREFIX = "~fedchain."
 """What a state tensor's name begins with; "~" sorts behind all printable ASCII, so state stands behind the model."""
@@ -85,6 +88,33 @@ def update_size_of(stored: bytes, charter: Charter) -> int:
     """How many values one update to this stored model has. Raises MalformedObject unless this charter's state stands
     beside the model, no more and no less."""
     return update_size(_model_beside_state(stored, charter), charter)
+
+
+def model_of_sum(
+    base: bytes,
+    coefficients: NDArray[np.uint64],
+    *,
+    charter: Charter,
+    weights: Mapping[Index, int],
+    participants: Collection[Index],
+    rotation: bytes,
+) -> bytes:
+    """The next stored model from the one before and the exact sums of the participants' coefficients (P5.2).
+
+    `weights` are what every member counts, `rotation` is the attempt's seed. Raises SumOutOfRange for a sum that no
+    honest values give, and MalformedObject as `following_model` does.
+    """
+    weight = sum(weights[index] for index in participants)
+    form = update_format(charter, update_size_of(base, charter))
+    mean = average(
+        split_sums(coefficients, form),
+        participants=len(participants),
+        total_weight=weight,
+        max_weight=max(weights.values()),
+        form=form,
+        rotation=rotation,
+    )
+    return following_model(base, mean, charter=charter, weight=weight, of_weight=sum(weights.values()))
 
 
 def following_model(base: bytes, mean: NDArray[np.float64], *, charter: Charter, weight: int, of_weight: int) -> bytes:

@@ -83,8 +83,8 @@ class ValueOutOfRange(Contributor):
 
 @misbehaviour(
     "sum-out-of-range",
-    "the sum is one that no honest values give: t members give the set up, and the round begins again; nobody can tell"
-    " whose values they were",
+    "t openings prove that no honest values give the sum: t members give the set up at once, and the round begins"
+    " again; nobody can tell whose values they were",
     Expected(attempts=2),
 )
 class SumOutOfRange(Contributor):

@@ -11,7 +11,7 @@ from typing import Any
 
 from in_step import Federation, Ground, Peer
 
-from fedchain.protocol.events import MemberSlashed, Motion, MotionVoted
+from fedchain.protocol.events import MemberSlashed, Motion, MotionVoted, SetAbandoned
 from fedchain.protocol.ids import Index, members_of
 from fedchain.protocol.state import Attempt
 
@@ -111,6 +111,16 @@ def check_round(federation: Federation, it: Misbehaviour) -> None:
     out = {member for member, one in accomplices(it).items() if one.expected.out} | set(it.absent)
     assert set(members_of(closed.aggregate.participants)) == set(range(len(federation.peers))) - out
     assert closed.attempt + 1 == it.expected.attempts
+    check_given_up_at_once(federation, it.round)
+
+
+def check_given_up_at_once(federation: Federation, round: int) -> None:
+    """What a set was given up for was proven when it was opened: nobody waited out half of the close window."""
+    given_up = [e.event for e in federation.log() if isinstance(e.event, SetAbandoned) and e.event.round == round]
+    sets = [attempt for attempt in federation.state.voided if attempt.round == round and attempt.aggregate is not None]
+    for attempt, event in zip(sets, given_up, strict=True):
+        opened = sorted(opening.at for opening in attempt.openings.values())[attempt.threshold - 1]
+        assert event.at - opened <= federation.ground.charter.windows.aggregate_s
 
 
 def check_chain(federation: Federation, it: Misbehaviour) -> None:

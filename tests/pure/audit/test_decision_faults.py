@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import audit_play
+import numpy as np
 import pytest
 
 from fedchain.audit.html import render_html
@@ -184,6 +186,49 @@ def test_a_spoiled_set_that_was_given_up_leaves_no_check_undone(named: Any) -> N
     # In the second attempt the spoiler behaved: what closed since clears it too.
     assert told["closed_since"] == [0, 1, 2, 3, 4] and told["suspects"] == []
     assert "opened by t members, and did not close" in render_html(report)
+
+
+@pytest.fixture
+def out_of_range(named: Any) -> type:
+    """A play in whose first attempt member 3 encrypts values of which no honest members have the sum."""
+
+    class OutOfRange(named.Play):  # type: ignore[misc,name-defined]
+        def deal(self, number: int, index: Index) -> Any:
+            if index != 3 or self.attempt().attempt:
+                return super().deal(number, index)
+            form, honest = self.form, audit_play.join_values
+            beyond = form.radix ** (form.fields - 1) * (form.radix // 2)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(audit_play, "join_values", lambda *values: honest(*values) + np.uint64(beyond))
+                return super().deal(number, index)
+
+    return OutOfRange
+
+
+def test_a_set_given_up_because_no_honest_values_give_its_sum_is_spoiled(named: Any, out_of_range: type) -> None:
+    class GivenUp(out_of_range):  # type: ignore[misc,valid-type]
+        def close(self, number: int) -> None:
+            if self.attempt().attempt == 0:
+                self.abandon(number)
+                super().round(number)
+                return
+            super().close(number)
+
+    report = GivenUp(rounds=1).run().audit()
+    assert report.faults == () and report.complete
+    assert "given up by vote: no model follows from its sum" in report.unfinished[0].check(8).detail
+    assert report.suspicion is not None and report.suspicion.always == 0b11111
+
+
+def test_a_model_that_somebody_closed_such_a_sum_with_names_its_closer(named: Any, out_of_range: type) -> None:
+    class Closed(out_of_range):  # type: ignore[misc,valid-type]
+        def next_model(self, number: int, opened: Any) -> bytes:
+            return bytes(self.store.served[self.state.base_model(number)[1]])
+
+    play = Closed(rounds=1).run()
+    closer = play.state.closed[1].result.index
+    found = named.found(play.audit())
+    assert found == {(10, 1, named.MEMBERS[closer]), (10, 1, "one of the participants")}
 
 
 def test_a_set_that_was_given_up_though_it_opens_makes_nobody_suspected(named: Any) -> None:
