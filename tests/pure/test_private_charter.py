@@ -98,3 +98,12 @@ def test_an_impossible_plan_is_refused_before_anybody_deploys(tmp_path: Path) ->
     result = CliRunner().invoke(app, ["charter", str(tmp_path)])
     assert isinstance(result.exception, UsageError)
     assert "at most 1 can be missing" in str(result.exception)
+
+
+def test_before_members_are_named_a_charter_is_shown_as_for_so_many_and_without_a_digest(tmp_path: Path) -> None:
+    read(tmp_path, federation={"members": []}, privacy={"mode": "clients", "sampling_rate": 1.0})
+    shown = CliRunner().invoke(app, ["charter", str(tmp_path), "--members", "7"]).output
+    assert "hiding a whole member among 7 is useless" in shown and "any 4 of 7 members can open" in shown
+    assert "no digest" in shown and "0x" not in shown
+    refused = CliRunner().invoke(app, ["charter", str(tmp_path)]).exception
+    assert isinstance(refused, UsageError) and "--members N shows it as for so many" in str(refused)
