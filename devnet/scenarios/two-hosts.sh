@@ -131,7 +131,8 @@ done
 
 step "a chain on host A: id $CHAIN_ID, a block every 2 s, none in between"
 anvil=$("$PYTHON" -c 'from fedchain.devnet.anvil import find_anvil; print(find_anvil())')
-on a "$anvil" --host 0.0.0.0 --port 8545 --chain-id $CHAIN_ID --block-time 2 --quiet >"$work/a/anvil.log" 2>&1 &
+on a "$anvil" --host 0.0.0.0 --port 8545 --chain-id $CHAIN_ID --block-time 2 --quiet \
+    --cache-path "$work/a/old-states" >"$work/a/anvil.log" 2>&1 &
 answers() { on b "$PYTHON" -c 'import sys; from fedchain.chain.rpc import *; chain_id(Rpc(sys.argv[1]))' "$FEDCHAIN_RPC"; }
 wait_for 30 "the chain answers host B" answers
 
