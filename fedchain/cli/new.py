@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,7 @@ def new(
         raise UsageError(f"{chosen!r} is no name: small letters, digits and hyphens, at most 64; give --name")
     make_folder(folder, chosen)
     typer.echo(f"made    {folder}: {', '.join(FILES)}")
-    typer.echo(f"next    fedchain demo --federation {folder}")
+    typer.echo(f"next    fedchain demo --federation {shlex.quote(str(folder))}")
 
 
 def name_from(folder: Path) -> str:

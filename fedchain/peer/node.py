@@ -142,7 +142,7 @@ class Node:
             context.log.info(
                 "the run is finished" if finished else "this member counts no more",
                 bond="fedchain withdraw takes it back when it is free",
-                stays_until=free if self._stay else None,
+                stays_s=max(free - now, 0) if self._stay and free is not None else None,
             )
         held = state.bonded >> me & 1 and free is not None and now < free
         return not (self._stay and held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def test_the_name_is_put_everywhere_it_belongs(folder: Path) -> None:
 )
 def test_a_folders_name_becomes_a_federations_name(tmp_path: Path, folder: str, name: str) -> None:
     assert name_from(tmp_path / folder) == name
+
+
+def test_the_command_that_comes_next_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new(tmp_path / "Wines of Ulm")
+    following = capsys.readouterr().out.splitlines()[1].partition("next")[2]
+    assert shlex.split(following) == ["fedchain", "demo", "--federation", str(tmp_path / "Wines of Ulm")]
 
 
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path, folder: Path) -> None:
