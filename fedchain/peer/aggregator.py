@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ..protocol.actions import CommitAggregate, CommitResult, RestateAggregate
 from ..protocol.disputes import basis_of, commitments_digest
-from ..protocol.ids import bitmap_of
+from ..protocol.ids import bitmap_of, members_of
 from ..protocol.participants import check_participants, choose_participants
 from ..protocol.phase import Phase, aggregator_of, live_attempt, phase_of, receipts_end, turn_of
 from ..protocol.state import Attempt, FederationState
@@ -67,7 +67,7 @@ class Aggregator:
             basis = commitments_digest(attempt)
             action = CommitAggregate(round, attempt.attempt, GROUP, participants, basis, aggregate.root(), cid)
             context.sender.submit(context.duty("aggregate", attempt, basis=basis), action)
-        context.log.info("aggregate committed", round=round, participants=f"{participants:b}")
+        context.log.info("aggregate committed", round=round, participants=members_of(participants))
         crash_point("after-aggregate", round)
         return True
 

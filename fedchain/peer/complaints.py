@@ -13,7 +13,7 @@ from ..crypto import Findings, accused_in, complaint_size, encode_complaint, jud
 from ..errors import TransactionFailed, WorldError
 from ..protocol.actions import Complain
 from ..protocol.events import Complained
-from ..protocol.ids import Bitmap, Index, bitmap_of, size_of
+from ..protocol.ids import Bitmap, Index, bitmap_of, members_of, size_of
 from ..protocol.state import Attempt, FederationState
 from .context import PeerContext
 
@@ -51,7 +51,7 @@ class Complaints:
             pause = window // _TRIES_A_WINDOW
             self._next_try_at |= dict.fromkeys(due, now + max(1, pause, 0 if early else now - since))
             with ThreadPoolExecutor(max_workers=len(due)) as pool:
-                found = pool.map(lambda complaint: self._fetch(attempt, complaint), due)
+                found = pool.map(lambda complaint: self._fetch(state, attempt, complaint), due)
                 for complaint, evidence in zip(due, found, strict=True):
                     if evidence is not None:
                         self._judge(state, attempt, complaint, evidence)
@@ -81,7 +81,7 @@ class Complaints:
                 self._told.add(place)
                 context.log.warning("complaint refused", round=attempt.round, reason=str(error))
             return
-        context.log.warning("complained", round=attempt.round, dealers=f"{dealers:b}", evidence=evidence)
+        context.log.warning("complained", round=attempt.round, dealers=members_of(dealers), evidence=evidence)
 
     def forget(self, before_round: int) -> None:
         """Let what was found in rounds before `before_round` go."""
@@ -89,16 +89,15 @@ class Complaints:
             del self._next_try_at[complaint]
             self._judged.pop(complaint, None)
 
-    def _fetch(self, attempt: Attempt, complaint: Complained) -> bytes | None:
+    def _fetch(self, state: FederationState, attempt: Attempt, complaint: Complained) -> bytes | None:
         """The evidence, if it is to be had."""
         context, n = self._context, size_of(attempt.standing)
         try:
             size = complaint_size(n, attempt.threshold, size_of(complaint.dealers))
             return context.store.get(complaint.evidence_cid, size)
         except WorldError as error:
-            context.log.warning(
-                "a complaint cannot be checked", member=int(complaint.index), round=attempt.round, reason=str(error)
-            )
+            author = state.accounts[complaint.index]
+            context.log.warning("a complaint cannot be checked", author=author, round=attempt.round, reason=str(error))
             return None
 
     def _judge(self, state: FederationState, attempt: Attempt, complaint: Complained, evidence: bytes) -> None:
@@ -112,7 +111,10 @@ class Complaints:
         self._judged[complaint] = found
         for dealer in found.off_record:
             context.log.warning(
-                "a complaint about what is not on record", member=int(complaint.index), dealer=int(dealer)
+                "a complaint about what is not on record",
+                author=author,
+                round=attempt.round,
+                dealer=state.accounts[dealer],
             )
         for fault in found.false:
             context.log.error("false complaint", offender=author, round=attempt.round, reason=str(fault))

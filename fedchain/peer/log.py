@@ -1,4 +1,9 @@
-"""A peer's log: one JSON line an event in its folder, and short lines for people. Secrets are never logged."""
+"""A peer's log: one JSON line an event in its folder, and short lines for people. Secrets are never logged.
+
+Who is meant: `member` is the index of this peer's own member, bound to every line; `offender` is the account of a
+member that broke a rule, `author` and `dealer` of one whose statement or dealing is spoken of, while nothing is proven.
+Sets of members are lists of indices.
+"""
 
 from __future__ import annotations
 

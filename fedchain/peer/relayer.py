@@ -25,7 +25,7 @@ from ..protocol.actions import (
     SignedReceipt,
     SignedUpdate,
 )
-from ..protocol.ids import Bitmap, bitmap_of, is_subset
+from ..protocol.ids import Bitmap, bitmap_of, is_subset, members_of
 from ..protocol.phase import Phase, live_attempt, phase_of, training_end
 from ..protocol.signed import MAX_BYTES, Signed, decode, kind_of
 from ..protocol.state import Attempt, FederationState
@@ -81,7 +81,7 @@ class Relayer:
             return False
         key = f"relay/{gathering.kind}/{attempt.round}/{attempt.attempt}/{ready}"
         self._sender.submit(key, _batch(attempt, lines))
-        self._log.info("statements relayed", what=gathering.kind, round=attempt.round, members=f"{ready:b}")
+        self._log.info("statements relayed", what=gathering.kind, round=attempt.round, members=members_of(ready))
         return True
 
     def _gathered(self) -> Iterator[Signed]:

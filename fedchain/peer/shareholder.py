@@ -79,7 +79,7 @@ class Shareholder:
             context.sender.submit(
                 f"receipt/{round}/{attempt.attempt}", PostReceipt(round=round, attempt=attempt.attempt, whole=whole)
             )
-        context.log.info("receipt posted", round=round, attempt=attempt.attempt, whole=f"{whole:b}")
+        context.log.info("receipt posted", round=round, attempt=attempt.attempt, whole=members_of(whole))
         crash_point("after-receipt", round)
         return True
 
@@ -136,7 +136,7 @@ class Shareholder:
                 context.duty("opening", attempt, len(attempt.refuted_results)),
                 PublishOpening(round=attempt.round, attempt=attempt.attempt, group=GROUP, root=opening.root(), cid=cid),
             )
-        context.log.info("opening published", round=attempt.round, participants=f"{locked.participants:b}")
+        context.log.info("opening published", round=attempt.round, participants=members_of(locked.participants))
         crash_point("after-opening", attempt.round)
         return True
 

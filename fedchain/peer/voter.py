@@ -80,7 +80,7 @@ class Voter:
         found = suspicion(state, under_way=attempt)
         if place not in self._told and found is not None:
             self._told.add(place)
-            in_all, suspects = (list(members_of(members)) for members in (found.always, found.suspects))
+            in_all, suspects = (members_of(members) for members in (found.always, found.suspects))
             sets = len(found.spoiled)
             self._context.log.error("spoiled", round=attempt.round, sets=sets, in_all=in_all, suspects=suspects)
 
@@ -93,8 +93,8 @@ class Voter:
         crash_point("before-vote", attempt.round)
         context.sender.submit(context.duty(f"remove/{liar}", attempt), vote)
         crash_point("after-vote", attempt.round)
-        liar_account = state.accounts[liar]
-        context.log.error("voted to remove", round=attempt.round, member=liar_account, reason="a lie, proven on chain")
+        offender, why = state.accounts[liar], "a lie, proven on chain"
+        context.log.error("voted to remove", round=attempt.round, offender=offender, reason=why)
         return True
 
     def _abandon(self, state: FederationState, attempt: Attempt, reason: str, now: int) -> bool:

@@ -236,6 +236,10 @@ def test_a_garbage_share_to_one_victim_is_shown_and_left_out_and_its_evidence_pr
     assert named(federation, "false complaint", 1, [0, 1, 2, 4]) == set()
     assert named(federation, "false complaint", 2, [0, 2, 3, 4]) == set()
     assert named(federation, "bad dealing, by evidence", 2, [0, 2, 3, 4]) == set()
+    for member in (0, 2, 3, 4):
+        (entry,) = said(federation, member, "a complaint about what is not on record", 2)
+        who = [federation.peers[index].member.address for index in (VICTIM, DEALER)]
+        assert [entry["member"], entry["author"], entry["dealer"]] == [member, *who]
     # It says beside it that the update is whole, and is named for that.
     assert faults(federation, report) == {(5, 1, DEALER), (5, 2, VICTIM)}
     told = [(c.round, c.author, c.dealer, c.outcome, c.why) for c in report.complaints]
@@ -250,7 +254,8 @@ def test_a_box_that_does_not_open_is_shown_and_a_complaint_without_evidence_move
     assert named(federation, "bad dealing, by evidence", 1, [0, 1, 2, 4]) == {DEALER}
     assert participants(federation, 2) == {0, 1, 2, 3, 4}
     for member in (0, 1, 3, 4):
-        assert said(federation, member, "a complaint cannot be checked", 2)
+        (first, *_) = said(federation, member, "a complaint cannot be checked", 2)
+        assert (first["member"], first["author"]) == (member, federation.peers[2].member.address)
         assert not said(federation, member, "false complaint", 2)
     assert faults(federation, report) == {(5, 1, DEALER)}
     assert [(c.round, c.outcome, c.why) for c in report.complaints] == [

@@ -97,7 +97,7 @@ def test_a_persistent_spoiler_goes_by_vote_and_the_round_closes_without_it_in_th
     assert hashlib.sha256(federation.expected_model(1)).digest() == result.model_digest
     for peer in honest:
         told = [e["suspects"] for e in peer.said if e["event"] == "spoiled"]
-        assert told and all(suspects == [0, 1, 2, 3, 4] for suspects in told)
+        assert told and all(suspects == (0, 1, 2, 3, 4) for suspects in told)
 
     report = federation.audit()
     assert report.faults == ()

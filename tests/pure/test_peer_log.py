@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from fedchain.peer.log import peer_log
+import fedchain.peer
+from fedchain.peer.log import LEVELS, peer_log
 
 FULL = Path("/dev/full")
 """A device on which no byte has room (Linux)."""
@@ -48,3 +51,24 @@ def test_a_full_disk_costs_lines_and_does_not_stop_the_peer(
         patched.setattr(sys, "stderr", gone)
         peer_log(FULL).warning("trying again", reason="no answer")
     gone.close()
+
+
+def logged() -> list[tuple[str, dict[str, str]]]:
+    """Every line that a peer can log: where, and its fields as they stand in the source."""
+    found = []
+    for path in sorted(Path(fedchain.peer.__file__).parent.glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and re.search(rf"(\b|_)log\.({'|'.join(LEVELS)})$", ast.unparse(call.func)):
+                fields = {word.arg or "**": ast.unparse(word.value) for word in call.keywords}
+                found.append((f"{path.name}:{call.lineno}", fields))
+    assert len(found) > 40
+    return found
+
+
+def test_every_line_tells_who_is_meant_in_the_same_fields_and_the_same_form() -> None:
+    """`member` is whose log it is: a line that used it for somebody else would hide that. Accounts stand alone, sets of
+    members as indices; nowhere is anybody a bit in a number."""
+    for where, fields in logged():
+        assert "member" not in fields, where
+        assert not {"offender", "author", "dealer"} & {name for name, value in fields.items() if "int(" in value}, where
+        assert not [name for name, value in fields.items() if ":b}" in value or value.startswith("bin(")], where

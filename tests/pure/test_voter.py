@@ -116,7 +116,7 @@ def test_who_finds_a_set_spoiled_says_once_who_was_in_it(spoiled: Any) -> None:
     for _ in range(3):
         votes(peer, state, spoiled.now)
     told = [entries for event, entries in said if event == "spoiled"]
-    assert told == [{"round": 1, "sets": 1, "in_all": [0, 1, 2, 3, 4], "suspects": [0, 1, 2, 3, 4]}]
+    assert told == [{"round": 1, "sets": 1, "in_all": (0, 1, 2, 3, 4), "suspects": (0, 1, 2, 3, 4)}]
 
 
 def test_with_t_openings_alone_a_wrong_one_could_be_the_reason(spoiled: Any) -> None:
