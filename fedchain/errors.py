@@ -33,10 +33,15 @@ class ChainMismatch(FedchainError):
     """The endpoint answers, but for another chain, another contract, or other code than expected."""
 
 
+NO_FUNDS = "InsufficientFunds"
+"""The `error_name` of a transaction that its account cannot pay for: nothing was sent."""
+
+
 class TransactionFailed(FedchainError):
     """The chain refused a transaction; the text names the contract's reason in words.
 
-    `error_name` is the contract's error (for example "FederationWrongPhase"), or "" where the contract gave none.
+    `error_name` is the contract's error (for example "FederationWrongPhase"), NO_FUNDS and the like where nothing
+    reached the contract, or "" where it gave none.
     """
 
     def __init__(self, reason: str, error_name: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
-from ..errors import ChainUnreachable, TransactionFailed, UsageError
+from ..errors import NO_FUNDS, ChainUnreachable, TransactionFailed, UsageError
 from ..protocol.ids import Address
 from .artifacts import load_artifact
 from .raw import nonce_of, parse_raw
@@ -279,7 +279,7 @@ class ChainAccount:
         needs = f" and this transaction may take {in_coins(needed)}" if needed else ""
         raise TransactionFailed(
             f"the account {self.address} {holds} on chain {self.chain_id}{needs}; send it some coins first",
-            "InsufficientFunds",
+            NO_FUNDS,
         )
 
     def _reverted(self, receipt: Receipt) -> TransactionFailed:

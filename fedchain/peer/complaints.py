@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ..crypto import Findings, accused_in, complaint_size, encode_complaint, judge_complaint
-from ..errors import TransactionFailed, WorldError
+from ..errors import NO_FUNDS, TransactionFailed, WorldError
 from ..protocol.actions import Complain
 from ..protocol.events import Complained
 from ..protocol.ids import Bitmap, Index, bitmap_of, members_of, size_of
@@ -79,7 +79,7 @@ class Complaints:
                 self._unsaid.add(place)
             if place not in self._told:
                 self._told.add(place)
-                context.log.warning("complaint refused", round=attempt.round, reason=str(error))
+                self._tell_unsaid(attempt, dealers, error)
             return
         context.log.warning("complained", round=attempt.round, dealers=members_of(dealers), evidence=evidence)
 
@@ -88,6 +88,19 @@ class Complaints:
         for complaint in [c for c in self._next_try_at if c.round < before_round]:
             del self._next_try_at[complaint]
             self._judged.pop(complaint, None)
+
+    def _tell_unsaid(self, attempt: Attempt, dealers: Bitmap, error: TransactionFailed) -> None:
+        said = {"round": attempt.round, "dealers": members_of(dealers), "reason": str(error)}
+        if error.error_name != NO_FUNDS:
+            self._context.log.warning("complaint refused", **said)
+            return
+        # Who has all else sent by a relayer learns of it here: the contract hears a complaint from its author only.
+        self._context.log.error(
+            "complaint not sent: no relayer carries it, and the account has no coins",
+            **said,
+            until_then="the dealing is named by nobody, may stay in the sum, and this member opens no set with it",
+            to_do="send the account coins before the receipt window ends; the complaint is tried until then",
+        )
 
     def _fetch(self, state: FederationState, attempt: Attempt, complaint: Complained) -> bytes | None:
         """The evidence, if it is to be had."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from threading import Barrier
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +15,20 @@ from stage import walk
 from fedchain.crypto import Place, charge, complaint, dealing, encode_complaint
 from fedchain.crypto.aggregate import leaf_hashes
 from fedchain.crypto.packing import unpack_residues
-from fedchain.errors import ObjectMissing, StoreUnreachable, TransactionFailed
+from fedchain.errors import NO_FUNDS, ObjectMissing, StoreUnreachable, TransactionFailed
 from fedchain.peer.journal import PromiseRefused
+from fedchain.peer.log import LEVELS
+from fedchain.peer.outbox import Outbox
 from fedchain.protocol.actions import CommitAggregate, Complain, PostReceipt, PublishOpening, VoteToAbandon
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.commitment import update_commitment
 from fedchain.protocol.events import AggregateCommitted, Complained, OpeningPublished, ReceiptPosted
 from fedchain.protocol.ids import Bitmap, Cid, Index, Root
 from fedchain.protocol.merkle import root_of
+from fedchain.protocol.signature import Signature
+from fedchain.protocol.signed import decode
 from fedchain.protocol.state import FederationState
+from fedchain.protocol.statements import ReceiptStatement
 from fedchain.protocol.transition import apply
 
 VICTIM, DEALER = Index(1), Index(3)
@@ -149,6 +156,36 @@ def test_a_complaint_that_is_refused_holds_up_no_receipt_and_is_tried_again_unle
     for _ in range(2):
         assert peer.act(state, stage.now) == []
     assert len(tried) == times and len(set(tried)) == 1
+
+
+def test_a_member_without_coins_whose_statements_a_relayer_sends_is_told_once_what_its_complaint_takes(
+    stage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, peer, shared = wronged(stage), stage.peer(VICTIM), tmp_path / "shared"
+    said: list[tuple[str, str, dict[str, Any]]] = []
+
+    def log(level: str, event: str, **fields: Any) -> None:
+        said.append((level, event, fields))
+
+    peer.context.log = SimpleNamespace(**{level: partial(log, level) for level in LEVELS})
+    peer.context.outbox = Outbox(shared, VICTIM, lambda _: Signature(bytes(32), bytes(32)))
+
+    def unpaid(key: str, action: Any) -> bytes:
+        raise TransactionFailed("the account is empty; send it some coins first", NO_FUNDS)
+
+    submit = peer.chain.submit
+    monkeypatch.setattr(peer.chain, "submit", unpaid)
+    for _ in range(3):
+        assert peer.act(state, stage.now) == [], "its receipt is left to the relayer"
+    (laid,) = shared.iterdir()
+    assert decode(laid.read_bytes()).said == ReceiptStatement(1, 0, WITHOUT)
+    ((event, fields),) = [(event, fields) for level, event, fields in said if level == "error"]
+    assert event.startswith("complaint not sent: no relayer carries it") and fields["dealers"] == (DEALER,)
+    assert "named by nobody" in fields["until_then"] and "send the account coins" in fields["to_do"]
+    # As soon as it can pay, it complains.
+    monkeypatch.setattr(peer.chain, "submit", submit)
+    (complaint,) = peer.act(state, stage.now)
+    assert isinstance(complaint, Complain) and complaint.dealers == 1 << DEALER
 
 
 def test_who_was_dealt_whole_records_discloses_nothing(stage: Any) -> None:

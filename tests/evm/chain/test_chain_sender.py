@@ -16,7 +16,7 @@ from fedchain.chain.account import ChainAccount
 from fedchain.chain.raw import parse_raw
 from fedchain.chain.rpc import Rpc
 from fedchain.chain.sender import Sender, VolatileJournal
-from fedchain.errors import ChainMismatch, ChainUnreachable, TransactionFailed
+from fedchain.errors import NO_FUNDS, ChainMismatch, ChainUnreachable, TransactionFailed
 from fedchain.protocol.actions import (
     CommitAggregate,
     CommitResult,
@@ -227,8 +227,9 @@ class TestRefusals:
         federation.anvil.rpc("anvil_setBalance", federation.anvil.accounts[1], "0x0")
         with pytest.raises(
             TransactionFailed, match=r"the account 0x\w{40} is empty on chain 31337 .*; send it some coins"
-        ):
+        ) as failed:
             federation.sender(1).submit("enrol", enrol(1))
+        assert failed.value.error_name == NO_FUNDS
 
     def test_an_account_that_cannot_pay_bond_and_fees_is_said_so(self, federation: Any, enrol: Any) -> None:
         federation.anvil.rpc("anvil_setBalance", federation.anvil.accounts[1], hex(enrol(1).bond_wei + 1))
