@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from ..lab.compare import Comparison
 
@@ -119,12 +121,8 @@ def show(console: Console, comparison: Comparison) -> None:
     from ..lab.summary import headline, rows_of
 
     count = len(comparison.charter.federation.members)
-    table = Table(title=f"{comparison.charter.federation.name}, {count} members", title_justify="left")
-    for column in ("trained", comparison.metric, "own data", "worst member", "membership", "training", "bytes moved"):
-        first = column == "trained"
-        table.add_column(column, justify="left" if first else "right", header_style="bold", no_wrap=first)
-    for row in rows_of(comparison):
-        table.add_row(
+    rows = [
+        (
             row.way,
             f"{row.test:.4f}" + (f" ± {row.spread:.4f}" if row.spread is not None else ""),
             f"{row.own:.4f}",
@@ -132,12 +130,17 @@ def show(console: Console, comparison: Comparison) -> None:
             "–" if row.auc is None else f"{row.auc:.3f}",
             "–" if row.seconds is None else seconds_in_words(row.seconds),
             bytes_in_words(row.moved),
-            style="bold" if row.way == "federated, encrypted" else None,
         )
+        for row in rows_of(comparison)
+    ]
+    headings = ("trained", comparison.metric, "own data", "worst member", "AUC", "time", "bytes moved")
+    table = figures(f"{comparison.charter.federation.name}, {count} members", headings, rows)
+    for place, row in enumerate(rows):
+        table.rows[place].style = "bold" if row[0] == "federated, encrypted" else ""
     console.print(table)
     console.print(
-        "[dim]own data: each member's held-out rows; membership: AUC of membership inference, 0.5 is a coin;"
-        " training: of all members together[/dim]\n"
+        "[dim]own data: each member's held-out rows; AUC: of membership inference, 0.5 is a coin;"
+        " time: of training, all members together[/dim]\n"
     )
     seen = Table(title="who sees what", title_justify="left")
     for column in ("", "centralised", "federated", "each alone"):
@@ -147,11 +150,9 @@ def show(console: Console, comparison: Comparison) -> None:
     console.print(seen)
     if comparison.scales:
         console.print()
-        grown = Table(title="with more members; seconds and bytes of one member, a round", title_justify="left")
-        for column in ("members", "rounds", "federated", "each alone", "training", "protocol", "up", "down"):
-            grown.add_column(column, justify="right", header_style="bold")
-        for scale in comparison.scales:
-            grown.add_row(
+        columns = ("members", "rounds", "federated", "each alone", "train", "protocol", "up", "down")
+        grown = [
+            (
                 str(scale.members),
                 str(scale.rounds),
                 f"{scale.federated:.4f}",
@@ -161,5 +162,21 @@ def show(console: Console, comparison: Comparison) -> None:
                 bytes_in_words(scale.bytes_up),
                 bytes_in_words(scale.bytes_down),
             )
-        console.print(grown)
+            for scale in comparison.scales
+        ]
+        console.print(figures("with more members; seconds and bytes of one member, a round", columns, grown))
     console.print(f"\n{headline(comparison)}", soft_wrap=True)
+
+
+def figures(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    """A table whose figures are whole on eighty columns: the first column wraps, where it is words, and headings do."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for place, heading in enumerate(headings):
+        words = place == 0 and not rows[0][0].isdecimal()
+        widest = None if words else max(map(len, [*heading.split(), *(row[place] for row in rows)]))
+        table.add_column(heading, justify="left" if words else "right", header_style="bold", width=widest)
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -198,9 +198,13 @@ def test_plots_without_matplotlib_say_what_to_install(monkeypatch: pytest.Monkey
 def test_the_command_writes_page_figures_and_pictures(tmp_path: Path) -> None:
     make_folder(tmp_path / "wines", "wines")
     arguments = ["compare", str(tmp_path / "wines"), "--peers", "3", "--seeds", "1", "--rounds", "2"]
-    done = CliRunner(env={"COLUMNS": "160"}).invoke(app, [*arguments, "--scale", "", "--out", str(tmp_path / "out")])
+    done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*arguments, "--scale", "", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "federated, encrypted" in done.output and "who sees what" in done.output
+    assert "who sees what" in done.output
+    figures = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    for way in figures["rows"]:
+        for shown in (f"{way['test']:.4f}", f"{way['own']:.4f}", f"{way['worst']:.4f}"):
+            assert f" {shown} " in done.output, "cut off on eighty columns"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "comparison.html",
         "comparison.json",
@@ -208,5 +212,4 @@ def test_the_command_writes_page_figures_and_pictures(tmp_path: Path) -> None:
         "members.png",
         "cost.png",
     }
-    figures = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert figures["federation"] == "wines" and figures["trials"][0]["rounds"] == 2
