@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fedchain.protocol.actions import CommitAggregate, Enrol, VoteToStop
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.events import AggregateCommitted, OpeningPublished, ReceiptPosted, Terms, UpdateCommitted
-from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, Root
+from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, Root, size_of
 from fedchain.protocol.model import model_digest
 
 
@@ -46,6 +47,24 @@ class Blobs(Task):
             labels[: 2 * count // 3] = mostly % 3
         centres = torch.tensor([[0.0, 3.0], [3.0, 0.0], [-3.0, -3.0]])
         return TensorDataset(torch.randn(count, 2, generator=random) + centres[labels], labels)
+
+
+class OneSlow(Blobs):
+    """Member 0's machine takes a twentieth of a second for a step: its rows, and no others, lie beyond 1,000."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Any:
+        inputs, labels = batch
+        if model.training and float(inputs.max()) > 1000:
+            time.sleep(0.05)
+        return super().loss(model, (inputs / 1000 if float(inputs.max()) > 1000 else inputs, labels))
+
+    def local_data(self, index: int, members: int, seed: int) -> LocalData:
+        data = super().local_data(index, members, seed)
+        if index:
+            return data
+        assert isinstance(data.train, TensorDataset)
+        inputs, labels = data.train.tensors
+        return LocalData(TensorDataset((inputs.abs() + 2) * 1000, labels), data.validation)
 
 
 class Failing(Blobs):
@@ -180,6 +199,23 @@ def test_time_stands_still_while_somebody_speaks_and_moves_when_nobody_does() ->
     with pytest.raises(FedchainError, match="stands still"):
         for _ in range(100_000):
             chain.look()
+
+
+def test_a_slow_machine_makes_fewer_steps_and_is_in_every_sum() -> None:
+    """FedAvg++ by real peers: what a member does is what its machine gets done in the budget."""
+    settings = [
+        "algorithm.name=fedavg++",
+        "outer.optimizer=fedavgm",
+        "algorithm.local_steps=adaptive",
+        "algorithm.budget_s=0.4",
+        "algorithm.local_epochs=10",
+        "update.weight_cap=30",
+    ]
+    run = federate(charter_of(3, *settings), OneSlow(), engine="numpy")
+    assert [size_of(a.aggregate.participants) for a in run.state.closed.values() if a.aggregate is not None] == [3, 3]
+    for entries in zip(*run.meters, strict=True):
+        slow, *quick = (entry["steps"] for entry in entries)
+        assert 1 <= slow <= 8 < min(quick) <= 20, "eight take it 0.4 s, twenty are ten epochs"
 
 
 def test_a_run_goes_on_without_a_member_that_never_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
