@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FedchainError, UsageError
+from ..errors import ChainUnreachable, FedchainError, UsageError
 
 if TYPE_CHECKING:
     from ..devnet.status import Status
@@ -56,6 +56,8 @@ def up(
 
     It goes on from where it was stopped, on the same ports where they are free. The nodes form a private swarm and
     listen on this machine only; they are real Kubo where `ipfs` is on the PATH, else an embedded node.
+
+    Example: `fedchain devnet up --peers 3 --workdir trial`, then `fedchain devnet fund ADDRESS --workdir trial`
     """
     from ..devnet.control import launch
     from ..devnet.network import Devnet
@@ -89,18 +91,30 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For machines: endpoints, processes and health.")] = False,
 ) -> None:
     """Show what runs, where, and whether it is healthy. Exit code 1 when a part is down, 2 when nothing runs."""
-    from ..devnet.status import read_status
-
-    found = read_status(workdir)
-    if found is None:
-        raise UsageError(f"no devnet runs in {workdir}: `fedchain devnet up --workdir {workdir}` starts one")
-    if not found.is_alive:
-        raise UsageError(
-            f"the devnet of {workdir} was killed (process {found.pids.supervisor} is gone); its chain and objects are "
-            f"kept: `fedchain devnet up --workdir {workdir}` goes on from there"
-        )
-    if not _show(found, workdir, as_json=as_json):
+    if not _show(_running(workdir), workdir, as_json=as_json):
         raise typer.Exit(1)
+
+
+@app.command()
+def fund(
+    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS", help="Accounts, such as those of your keys.")],
+    workdir: WorkdirOption = WORKDIR,
+    coins: Annotated[int, typer.Option(help="What each account then holds.", min=0, max=1_000_000)] = 100,
+) -> None:
+    """Give accounts coins on the devnet's chain, where nobody sells any.
+
+    Example: `fedchain devnet fund 0x… 0x… 0x…`
+    """
+    from ..chain.rpc import parse_address
+    from ..devnet.anvil import ChainRpc, RpcFailed
+
+    accounts, chain = [parse_address(address) for address in addresses], ChainRpc(_running(workdir).rpc)
+    for account in accounts:
+        try:
+            chain.call("anvil_setBalance", account, hex(coins * 10**18))
+        except RpcFailed as error:
+            raise ChainUnreachable(f"{error}; `fedchain devnet status` says what runs") from error
+        typer.echo(f"{account} holds {coins} coins")
 
 
 @app.command()
@@ -182,6 +196,21 @@ def scenarios() -> None:
     for file in files:
         table.add_row(file.stem, read_scenario(file).shows)
     Console().print(table)
+
+
+def _running(workdir: Path) -> Status:
+    """The devnet that runs in this directory. Raises UsageError where none does."""
+    from ..devnet.status import read_status
+
+    found = read_status(workdir)
+    if found is None:
+        raise UsageError(f"no devnet runs in {workdir}: `fedchain devnet up --workdir {workdir}` starts one")
+    if not found.is_alive:
+        raise UsageError(
+            f"the devnet of {workdir} was killed (process {found.pids.supervisor} is gone); its chain and objects are "
+            f"kept: `fedchain devnet up --workdir {workdir}` goes on from there"
+        )
+    return found
 
 
 def _show(found: Status, workdir: Path, *, as_json: bool = False) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from eth_utils.address import to_checksum_address
 
 from fedchain.devnet import anvil
 from fedchain.devnet.network import Devnet
@@ -126,6 +127,11 @@ def test_up_status_down_and_up_again_keeps_chain_objects_and_addresses(workdir: 
     status = fedchain("status", "--json", *where)
     assert status.returncode == 0 and json.loads(status.stdout)["healthy"]
 
+    funded = fedchain("fund", ACCOUNT, "--coins", "3", *where)
+    assert funded.returncode == 0 and f"{to_checksum_address(ACCOUNT)} holds 3 coins" in funded.stdout
+    assert number(rpc(first.rpc, "eth_getBalance", ACCOUNT, "latest")) == 3 * 10**18
+    assert "is not an address" in refused(fedchain("fund", "0x12", *where))
+
     sent = transfer(first.rpc)
     content = os.urandom(300_000)
     cid = IpfsStore(first.ipfs_apis[0]).put(content)
@@ -135,6 +141,7 @@ def test_up_status_down_and_up_again_keeps_chain_objects_and_addresses(workdir: 
     assert down.returncode == 0 and "kept" in down.stdout
     assert gone(workdir, 0)
     assert "no devnet runs" in refused(fedchain("status", *where))
+    assert "no devnet runs" in refused(fedchain("fund", ACCOUNT, *where))
     assert "nothing runs" in fedchain("down", *where).stdout
 
     assert "--chain-id 4242" in refused(fedchain("up", "--peers", "2", *where))
