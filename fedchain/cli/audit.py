@@ -133,6 +133,8 @@ def audit(
             raise
         raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from error
     print_report(console, report)
+    if from_file is not None and sources.rpc is None:
+        console.print(f"log:     as {from_file} tells it; no chain was asked (--rpc URL asks one)", soft_wrap=True)
     for what, path in (("report", html_file), ("bundle", bundle_file)):
         if path is not None:
             console.print(f"{what}:  {path}", soft_wrap=True)

@@ -90,7 +90,10 @@ def status(
     workdir: WorkdirOption = WORKDIR,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: endpoints, processes and health.")] = False,
 ) -> None:
-    """Show what runs, where, and whether it is healthy. Exit code 1 when a part is down, 2 when nothing runs."""
+    """Show what runs, where, and whether it is healthy. Exit code 1 when a part is down, 2 when nothing runs.
+
+    Example: `fedchain devnet status --json`
+    """
     if not _show(_running(workdir), workdir, as_json=as_json):
         raise typer.Exit(1)
 
@@ -119,7 +122,10 @@ def fund(
 
 @app.command()
 def down(workdir: WorkdirOption = WORKDIR) -> None:
-    """Stop the devnet; chain and objects are kept. Fine to repeat."""
+    """Stop the devnet; chain and objects are kept. Fine to repeat.
+
+    Example: `fedchain devnet down --workdir trial`
+    """
     from ..devnet.control import take_down
 
     if take_down(workdir.resolve()):
@@ -181,7 +187,10 @@ def run(
 
 @app.command()
 def scenarios() -> None:
-    """List the fault scenarios of the source tree, each with what it shows."""
+    """List the fault scenarios of the source tree, each with what it shows.
+
+    Example: `fedchain devnet scenarios`
+    """
     from rich.console import Console
     from rich.table import Table
 

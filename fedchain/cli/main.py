@@ -5,7 +5,10 @@ Exit codes: 0 done, 1 a fault was found (or a run failed), 2 the command could n
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -14,7 +17,6 @@ from . import audit, charter, compare, demo, devnet, model, new, operate, peer, 
 
 app = typer.Typer(
     name="fedchain",
-    help="Federated learning with no server to trust.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -33,6 +35,21 @@ app.command()(relay.relay)
 app.command(cls=audit.AuditCommand)(audit.audit)
 
 
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version, and the build of its contract; members need the same.")
+    ] = False,
+) -> None:
+    """Federated learning with no server to trust."""
+    if version:
+        from .. import __version__
+        from ..chain.artifacts import load_artifact
+
+        typer.echo(f"fedchain {__version__}, contract build {load_artifact().artifact_hash[:16]}…")
+        raise typer.Exit
+
+
 def main() -> None:
     """Run the command line; turn expected errors into one line and an exit code."""
     try:
@@ -42,6 +59,13 @@ def main() -> None:
         sys.exit(1)
     except FedchainError as error:
         print(f"fedchain: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Where it is standard output that has no room, what is left in it must not fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print("fedchain: the disk is full; make room, and run the command again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -61,6 +61,7 @@ def test_an_honest_federation_exits_0_and_writes_what_was_asked_for(bundles: Any
     done = command("--from", bundles[0], "--html", page, "--json", file)
     assert done.returncode == 0, done.stderr
     assert "verdict: ok, 20 checks passed over 2 rounds" in done.stdout
+    assert f"as {bundles[0]} tells it; no chain was asked" in done.stdout
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert json.loads(file.read_text(encoding="utf-8"))["verdict"] == "ok"
 
