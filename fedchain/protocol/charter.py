@@ -19,8 +19,8 @@ from typing_extensions import Self
 from ..errors import UsageError
 from .ids import MAX_MEMBERS, Address, Digest
 from .private_charter import Privacy, check_private
+from .section import MOST, Positive, checked_toml, first_slip
 from .section import Section as _Section
-from .section import checked_toml, first_slip
 from .windows import Windows as Windows
 
 if sys.version_info >= (3, 11):
@@ -86,7 +86,7 @@ class Algorithm(_Section):
     """
 
     name: Literal["fedavg", "fedprox", "fednova", "scaffold", "fedavg++"] = "fedavg"
-    mu: float = Field(default=0.0, ge=0)
+    mu: float = Field(default=0.0, ge=0, le=MOST)
     effective_steps: int = Field(default=0, ge=0, le=1_000_000)
     local_epochs: int = Field(default=1, ge=1, le=1000)
     batch_size: int = Field(default=32, ge=1)
@@ -134,10 +134,10 @@ class Outer(_Section):
     """
 
     optimizer: Literal["none", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "none"
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: Positive | None = None
     beta1: float | None = Field(default=None, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
-    tau: float = Field(default=1e-3, gt=0)
+    tau: Positive = 1e-3
 
     @model_validator(mode="after")
     def _no_idle_momentum(self) -> Self:
@@ -170,7 +170,7 @@ class Update(_Section):
 
     mask: float = Field(default=1.0, ge=0.01, le=1)
     clip_norm: float = Field(default=0.0, ge=0)
-    clip_value: float = Field(default=0.25, gt=0)
+    clip_value: Positive = 0.25
     bits: int | Literal["auto"] = "auto"
     rotate: bool = True
     members_max: int = Field(default=0, ge=0, le=MAX_MEMBERS)

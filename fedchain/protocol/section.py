@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 _LONG_KEY = re.compile(rb"(?:[^\s.,\[\]]{1,100}[ \t]*\.[ \t]*){32}")
 """A dotted key of a thousand parts makes TOML's parser remember a million."""
+
+
+MOST = 1e30
+"""No setting of a training is larger: float32 ends at 3.4e38, and what is multiplied by it must stay below."""
+
+Positive = Annotated[float, Field(ge=1 / MOST, le=MOST)]
+"""A number that is divided by, or multiplied with, everything that is learned."""
 
 
 class Section(BaseModel):

@@ -105,7 +105,7 @@ def test_every_entry_counts_in_the_digest() -> None:
     st.integers(1, 100_000),
     st.none() | st.floats(0, allow_nan=False, allow_infinity=False),
     st.integers(0, 2**63 - 1),
-    st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False),
+    st.floats(1e-30, 1e30),
     st.text(max_size=50).filter(str.isprintable),
 )
 def test_any_charter_survives_canonical_form_and_toml(
@@ -175,6 +175,12 @@ WRONG_FILES: dict[str, tuple[str, str]] = {
     "batch_size_zero": (TRIAL + "[algorithm]\nbatch_size = 0\n", "algorithm.batch_size: "),
     "clip_value_zero": (TRIAL + "[update]\nclip_value = 0\n", "update.clip_value: "),
     "clip_value_infinite": (TRIAL + "[update]\nclip_value = inf\n", "update.clip_value: "),
+    "clip_value_too_small_to_divide_by": (TRIAL + "[update]\nclip_value = 1e-320\n", "update.clip_value: "),
+    "clip_value_beyond_float32": (TRIAL + "[update]\nclip_value = 1e300\n", "update.clip_value: "),
+    "learning_rate_beyond_float32": (TRIAL + "[outer]\nlearning_rate = 1e300\n", "outer.learning_rate: "),
+    "mu_beyond_float32": (TRIAL + '[algorithm]\nname = "fedprox"\nmu = 1e300\n', "algorithm.mu: "),
+    "tau_too_small_to_divide_by": (TRIAL + '[outer]\noptimizer = "fedadam"\ntau = 1e-320\n', "outer.tau: "),
+    "private_clip_beyond_float32": (TRIAL + '[privacy]\nmode = "records"\nclip = 1e300\n', "privacy.clip: "),
     "clip_norm_negative": (TRIAL + "[update]\nclip_norm = -1\n", "update.clip_norm: "),
     "bits_1": (TRIAL + "[update]\nbits = 1\n", 'update.bits: 2 to 16, or "auto"'),
     "bits_17": (TRIAL + "[update]\nbits = 17\n", 'update.bits: 2 to 16, or "auto"'),
