@@ -41,7 +41,7 @@ def measure(folder: Path, options: argparse.Namespace, seed: int) -> None:
     algorithm, members, metric = charter.algorithm, options.members, task.metric
     datas = [local_data_of(task, i, members, seed) for i in range(members)]
     test, own = task.test_data(), [data.validation for data in datas]
-    base = first_model(task, charter, read_start(folder, charter))
+    base = first_model(task, charter, read_start(folder, charter, task))
     print(f"{task.name}, seed {seed}, {members} members, training examples {[len(data.train) for data in datas]}")
     print(f"  before the first round: {metric} {evaluate(task, base, test)[metric]:.4f} on the test data")
 

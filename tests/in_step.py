@@ -305,7 +305,7 @@ class Federation:
             store.pinned = self.pinned
             peer.bend(made)
             run_peer(
-                standing=stand(state, peer.folder or ground.folder, peer.member.address, store.get),
+                standing=stand(state, peer.folder or ground.folder, peer.member.address, store.get_file),
                 state=state,
                 address=peer.member.address,
                 keys=MemoryKeys({peer.member.x25519_public: peer.member.x25519_private}),

@@ -73,7 +73,7 @@ def compare(
             members=peers,
             seeds=range(first, first + seeds),
             scale=sizes,
-            start=read_start(federation, charter, None),
+            start=read_start(federation, charter, task),
             watch=lambda what: status.update(what),
         )
         pictures = draw(comparison) if plots else {}

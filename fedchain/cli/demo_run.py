@@ -128,7 +128,8 @@ class Demo:
         (self._workdir / "model.safetensors").write_bytes(model)
         report = self._audit(devnet, local)
         with self._timed("comparison: the same model trained centrally, and by each peer alone"):
-            first = first_model(local.task, local.charter, read_start(local.folder, local.charter, store.get))
+            start = read_start(local.folder, local.charter, local.task, store.get_file)
+            first = first_model(local.task, local.charter, start)
             last = len(state.closed)
             comparison = compare(local.charter, local.task, last, first, self._metrics[last] if last else {})
         meters = local.meters()

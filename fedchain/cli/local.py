@@ -162,7 +162,8 @@ class LocalFederation:
         for member in self.members:
             devnet.fund(member, FUNDS_WEI)
         store = IpfsStore(devnet.ipfs_apis[0])
-        model = first_model(self.task, self.charter, read_start(self.folder, self.charter, store.get))
+        start = read_start(self.folder, self.charter, self.task, store.get_file)
+        model = first_model(self.task, self.charter, start)
         terms = terms_of(self.charter, store.put(self.charter.canonical()), model, store.put(model))
         self._deployment = deploy(
             devnet.rpc,

@@ -180,7 +180,7 @@ def found(
 
     task = load_task(folder / charter.federation.task, charter.task_sha256)
     store = IpfsStore(ipfs)
-    model = first_model(task, charter, read_start(folder, charter, store.get))
+    model = first_model(task, charter, read_start(folder, charter, task, store.get_file))
     terms = terms_of(charter, store.put(charter.canonical()), model, store.put(model))
     founders = tuple(Address(member) for member in charter.federation.members)
     return create(

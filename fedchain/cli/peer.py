@@ -141,7 +141,7 @@ def run(
         journal.bind(reader.chain_id, reader.contract, reader.log()[0].transaction)
         # A member that withholds an object must not cost the others their window.
         store = IpfsStore(ipfs, timeout_s=min(60.0, max(2.0, state.terms.receipt_window_s / 4)))
-        standing = stand(state, federation, identity.address, store.get)
+        standing = stand(state, federation, identity.address, store.get_file)
         check_registered(state, standing.me, keys.publics)
         # A statement is done when the reader believes it: until then its duty would look undone, and be done again.
         sender = Sender(

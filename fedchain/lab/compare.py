@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -107,7 +108,7 @@ def compare(
     members: int,
     seeds: Sequence[int],
     scale: Sequence[int] = (),
-    start: bytes | None = None,
+    start: Path | None = None,
     watch: Watch = lambda what: None,
 ) -> Comparison:
     """Compare the three ways on each seed with so many members, and the federation on the first seed with others.
@@ -128,7 +129,7 @@ def compare(
     )
 
 
-def trial(charter: Charter, task: Task, start: bytes | None = None, watch: Watch = lambda what: None) -> Trial:
+def trial(charter: Charter, task: Task, start: Path | None = None, watch: Watch = lambda what: None) -> Trial:
     """The three ways on one seed, for the members that the charter names."""
     members, algorithm, seed = len(charter.federation.members), charter.algorithm, charter.run.seed
     watch(f"seed {seed}: {members} members, federated")
@@ -237,7 +238,7 @@ def _baseline(
     )
 
 
-def _scale(charter: Charter, task: Task, start: bytes | None, watch: Watch) -> Scale:
+def _scale(charter: Charter, task: Task, start: Path | None, watch: Watch) -> Scale:
     members = len(charter.federation.members)
     watch(f"scaling: {members} members")
     run = federate(charter, task, start=start)

@@ -60,7 +60,7 @@ def with_invented_members(charter: Charter, count: int) -> Charter:
 
 
 def federate(
-    charter: Charter, task: Task, *, start: bytes | None = None, engine: Literal["numpy", "tenseal"] = "tenseal"
+    charter: Charter, task: Task, *, start: Path | None = None, engine: Literal["numpy", "tenseal"] = "tenseal"
 ) -> Run:
     """Run a federation from its founding to its end; its members are those that the charter names.
 

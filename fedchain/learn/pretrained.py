@@ -1,34 +1,38 @@
 """Weights to begin with: a safetensors file that the charter binds by digest, or by the CID it has on IPFS.
 
-Any safetensors file will do: whole or half precision, whole model or parts of it. Nothing is unpickled.
+Any safetensors file will do: whole or half precision, whole model or parts of it. Nothing is unpickled. The file goes
+through memory in pieces, and is mapped where its tensors are taken from it: it may be as large as its model, and what
+is fetched no larger than the model's tensors can be.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import CharterMismatch, UsageError
 from ..protocol.charter import Charter
-from ..protocol.cid import cid_of
+from ..protocol.cid import CidHasher
 from ..protocol.ids import Cid
+from ..protocol.model import MAX_HEADER_BYTES
 from ..protocol.outer import STATE_PREFIX
+from .loading import task_code
+from .task import Task
 
-MAX_BYTES = 1 << 34
-"""The most that is fetched: 16 GiB."""
+PIECE_BYTES = 1 << 20
+"""How much of a file is in memory at a time while it is compared."""
 
-Fetch = Callable[[Cid, int], bytes]
-"""What a store does: (CID, bytes at most) to the object."""
+Fetch = Callable[[Cid, int, Path], None]
+"""What a store does (`get_file`): (CID, bytes at most, file), and the file is there whole or not at all."""
 
 
-def read_start(folder: Path, charter: Charter, fetch: Fetch | None = None) -> bytes | None:
-    """The weights that `run.start` names, checked; None where a run begins with the task's own initial values.
+def read_start(folder: Path, charter: Charter, task: Task, fetch: Fetch | None = None) -> Path | None:
+    """The file of weights that `run.start` names, checked; None where a run begins with the task's own initial values.
 
     A file lies beside the charter. What is named by its CID is looked for there too (as `<CID>.safetensors`), else
     fetched, and kept there. Raises CharterMismatch for other bytes than agreed, UsageError where there are none.
@@ -43,47 +47,61 @@ def read_start(folder: Path, charter: Charter, fetch: Fetch | None = None) -> by
             raise UsageError(
                 f"run.start names {start}; fetch it (ipfs get) and put it beside the charter as {path.name}"
             )
-        content = fetch(Cid(start), MAX_BYTES)
-        part = path.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(path)
+        fetch(Cid(start), _most_bytes(task), path)
+    cid, sha256 = CidHasher(), hashlib.sha256()
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                cid.update(piece) if is_cid else sha256.update(piece)
     except OSError as error:
         raise UsageError(f"run.start names {path}, which cannot be read: {error.strerror}") from error
-    if is_cid and cid_of(content) != start:
+    if is_cid and cid.cid() != start:
         raise CharterMismatch(f"{path} is not the object {start}; remove it, and it is fetched")
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sha256.hexdigest()
     if not is_cid and digest != charter.start_sha256:
         raise CharterMismatch(f"{path} has the digest {digest}, the charter binds {charter.start_sha256 or 'none'}")
-    return content
+    return path
 
 
-def start_from(model: nn.Module, content: bytes, name: str) -> None:
+def start_from(model: nn.Module, path: Path, name: str) -> None:
     """Give a model these weights, by name; tensors that the file lacks keep their values (a new head).
 
     Raises UsageError for a file that is none, tensors that the model has not or in another shape, numbers that are not
     finite, and a file that has none of the model's tensors.
     """
-    try:
-        found = load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise UsageError(f"run.start is no safetensors file: {error}") from error
     state = model.state_dict()
     values: dict[str, Tensor] = {}
-    for key, tensor in found.items():
-        if key.startswith(STATE_PREFIX):
-            continue
-        if key not in state:
-            raise UsageError(f"run.start has a tensor {key!r}, which model() of task {name} has not; leave it out")
-        if state[key].shape != tensor.shape:
-            shapes = f"{list(tensor.shape)}, model() of task {name} has {list(state[key].shape)}"
-            raise UsageError(f"run.start has {key!r} in the shape {shapes}; leave it out to begin that one anew")
-        if not state[key].is_floating_point():
-            continue
-        if not torch.isfinite(tensor).all():
-            raise UsageError(f"run.start has values in {key!r} that are NaN or infinite")
-        values[key] = tensor.to(torch.float32)
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 (it is no dictionary)
+                if not key.startswith(STATE_PREFIX):
+                    _check_fits(state, key, file.get_slice(key).get_shape(), name)
+                    if state[key].is_floating_point():
+                        values[key] = _finite(file.get_tensor(key), key).to(torch.float32)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UsageError(f"run.start is no safetensors file: {error}") from error
     if not values:
         raise UsageError(f"run.start has none of the tensors of model() of task {name}")
     model.load_state_dict({**state, **values})
+
+
+def _check_fits(state: Mapping[str, Tensor], key: str, shape: Sequence[int], name: str) -> None:
+    if key not in state:
+        raise UsageError(f"run.start has a tensor {key!r}, which model() of task {name} has not; leave it out")
+    if list(state[key].shape) != list(shape):
+        shapes = f"{list(shape)}, model() of task {name} has {list(state[key].shape)}"
+        raise UsageError(f"run.start has {key!r} in the shape {shapes}; leave it out to begin that one anew")
+
+
+def _finite(tensor: Tensor, key: str) -> Tensor:
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise UsageError(f"run.start has values in {key!r} that are NaN or infinite")
+    return tensor
+
+
+def _most_bytes(task: Task) -> int:
+    """The most that a file of first weights can have: the model's tensors in double precision, three states of a run
+    behind them, and the header."""
+    with torch.random.fork_rng(devices=[]), task_code(task, "model()"):
+        values: int = sum(tensor.numel() for tensor in task.model().state_dict().values())
+    return MAX_HEADER_BYTES + (8 + 3 * 4) * values

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -51,10 +52,10 @@ class TrainResult:
     kept: bytes | None
 
 
-def genesis(task: Task, seed: int, local_tensors: Sequence[str] = (), start: bytes | None = None) -> bytes:
+def genesis(task: Task, seed: int, local_tensors: Sequence[str] = (), start: Path | None = None) -> bytes:
     """The task's own initial values under this seed, canonical safetensors: no state, and no local tensors.
 
-    `start` are weights to begin with instead, safetensors of all or some of the tensors.
+    `start` is a file of weights to begin with instead, safetensors of all or some of the tensors.
     """
     with reproducible(seed_for("genesis", seed)):
         model = _built(task)
@@ -64,7 +65,7 @@ def genesis(task: Task, seed: int, local_tensors: Sequence[str] = (), start: byt
         return assemble(layout, _vector(task, model, layout))
 
 
-def first_model(task: Task, charter: Charter, start: bytes | None = None) -> bytes:
+def first_model(task: Task, charter: Charter, start: Path | None = None) -> bytes:
     """The stored model that round 1 starts from: the genesis, with the state that the charter's algorithm keeps.
 
     `start`: what `read_start` gave. Raises UsageError where the charter names weights and none are given, or has a mask

@@ -65,7 +65,7 @@ def stand(state: FederationState, folder: Path, address: Address, fetch: Fetch |
             f"{address} is not a member; ask {state.threshold} of the members to run: fedchain vote admit {address}"
         )
     task = load_task(folder / charter.federation.task, charter.task_sha256)
-    if model_digest(first_model(task, charter, read_start(folder, charter, fetch))) != state.terms.genesis_digest:
+    if model_digest(first_model(task, charter, read_start(folder, charter, task, fetch))) != state.terms.genesis_digest:
         raise CharterMismatch(
             "the contract's first model is not the one that the charter's task and seed give here; ask the deployer"
             " how it was made, and use the same version of torch"

@@ -106,7 +106,7 @@ def test_no_pictures_is_one_line_that_says_what_to_do(monkeypatch: pytest.Monkey
 
 def test_a_run_begins_with_the_pretrained_body_and_a_new_head(tmp_path: Path) -> None:
     charter, task = opened("pretrained")
-    start = read_start(PEERS / "pretrained", charter)
+    start = read_start(PEERS / "pretrained", charter, task)
     began, drawn = (
         split(layout_of(model), flatten(model))
         for model in (
@@ -118,14 +118,16 @@ def test_a_run_begins_with_the_pretrained_body_and_a_new_head(tmp_path: Path) ->
     assert same == {"8.bias", "8.weight"}
     for name in ("federation.toml", "task.py"):
         (tmp_path / name).write_bytes((PEERS / "pretrained" / name).read_bytes())
-    (tmp_path / "body.safetensors").write_bytes(bytes([*start[:-1], start[-1] ^ 1]))
+    assert start is not None
+    body = start.read_bytes()
+    (tmp_path / "body.safetensors").write_bytes(bytes([*body[:-1], body[-1] ^ 1]))
     with pytest.raises(CharterMismatch, match="the charter binds"):
-        read_start(tmp_path, charter)
+        read_start(tmp_path, charter, task)
 
 
 def test_what_was_learned_elsewhere_helps_members_with_few_labels() -> None:
     charter, task = opened("pretrained")
-    start = read_start(PEERS / "pretrained", charter)
+    start = read_start(PEERS / "pretrained", charter, task)
     reached = []
     for chosen, model in (
         (charter, first_model(task, charter, start)),

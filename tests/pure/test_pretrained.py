@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fedchain.chain.deployment import terms_of
 from fedchain.errors import CharterMismatch, ObjectMissing, UsageError
-from fedchain.learn import first_model, genesis, load_task, read_start
+from fedchain.learn import Task, first_model, genesis, load_task, read_start
 from fedchain.peer.start import stand
 from fedchain.protocol.charter import Charter, read_charter
 from fedchain.protocol.cid import cid_of
@@ -51,10 +52,14 @@ def folder_with(path: Path, start: str, weights: bytes | None, *, outer: str = "
     return path
 
 
-def begun(folder: Path) -> tuple[Charter, bytes]:
+def opened(folder: Path) -> tuple[Charter, Task]:
     charter = read_charter(folder)
-    task = load_task(folder / "task.py", charter.task_sha256)
-    return charter, first_model(task, charter, read_start(folder, charter))
+    return charter, load_task(folder / "task.py", charter.task_sha256)
+
+
+def begun(folder: Path) -> tuple[Charter, bytes]:
+    charter, task = opened(folder)
+    return charter, first_model(task, charter, read_start(folder, charter, task))
 
 
 def test_a_run_begins_with_the_weights_that_the_charter_binds(tmp_path: Path) -> None:
@@ -88,32 +93,48 @@ def test_weights_named_by_cid_are_fetched_once_and_compared(tmp_path: Path) -> N
     weights = save(tensors())
     cid = cid_of(weights)
     folder = folder_with(tmp_path, cid, None)
-    charter = read_charter(folder)
+    charter, task = opened(folder)
     assert charter.start_sha256 == "", "the CID binds them"
     with pytest.raises(UsageError, match=f"put it beside the charter as {cid}"):
-        read_start(folder, charter)
+        read_start(folder, charter, task)
     asked = []
 
-    def fetch(wanted: Cid, most: int) -> bytes:
-        asked.append(wanted)
-        return weights
+    def fetch(wanted: Cid, most: int, path: Path) -> None:
+        asked.append((wanted, most))
+        path.write_bytes(weights)
 
-    assert read_start(folder, charter, fetch) == read_start(folder, charter) == weights
-    assert asked == [cid]
-    (folder / f"{cid}.safetensors").write_bytes(weights[:-1])
+    path = folder / f"{cid}.safetensors"
+    assert read_start(folder, charter, task, fetch) == read_start(folder, charter, task) == path
+    ((wanted, most),) = asked
+    assert wanted == cid and len(weights) <= most < 6 * len(weights) + (1 << 20)
+    path.write_bytes(weights[:-1])
     with pytest.raises(CharterMismatch, match="is not the object"):
-        read_start(folder, charter)
+        read_start(folder, charter, task)
 
 
 def test_a_store_that_has_nothing_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, cid_of(b"weights"), None)
 
-    def fetch(wanted: Cid, most: int) -> bytes:
+    def fetch(wanted: Cid, most: int, path: Path) -> None:
         raise ObjectMissing(f"nobody has {wanted}")
 
     with pytest.raises(ObjectMissing):
-        read_start(folder, read_charter(folder), fetch)
+        read_start(folder, *opened(folder), fetch)
     assert not list(folder.glob("Qm*"))
+
+
+@pytest.mark.parametrize("by", ["file", "CID"])
+def test_a_file_of_any_size_is_compared_in_little_memory(tmp_path: Path, by: str) -> None:
+    content = bytes(24 << 20)
+    folder = folder_with(tmp_path, "weights.safetensors" if by == "file" else cid_of(content), content)
+    charter, task = opened(folder)
+    tracemalloc.start()
+    try:
+        assert read_start(folder, charter, task) is not None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(content) // 4
 
 
 @pytest.mark.parametrize(
