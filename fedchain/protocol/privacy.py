@@ -1,8 +1,8 @@
 """What a federation's noise protects: ε and δ of every release, of the run so far, and of the rounds that are left.
 
-A release is an attempt of which any opening was published: from then on whoever holds the other openings can read the
-sum, whether or not the round closes. Its cost follows from the charter and from how many updates are in the sum, so
-that anybody can work it out from the chain.
+A release is an attempt whose participant set was locked: members open it from then on, and even of a set that was given
+up, openings that the chain never saw may have been handed around. Its cost follows from the charter and from how many
+updates are in the sum, so that anybody can work it out from the chain.
 
 The accounting is by Rényi differential privacy (RDP) at whole orders: the curve of Skellam noise (Agarwal, Kairouz and
 Liu 2021, arXiv:2110.04995, Corollary 4.1), amplification by Poisson sampling (Mironov, Talwar and Zhang 2019,
@@ -200,8 +200,7 @@ def remarks_on(charter: Charter) -> tuple[str, ...]:
 def released(state: FederationState) -> tuple[tuple[int, int, int], ...]:
     """(round, attempt, updates in the sum) of every release, in order of rounds and attempts.
 
-    One honest opening is enough: the others may have been handed around elsewhere. A sum that is opened anew after its
-    result fell is the same sum and counts once.
+    What is opened anew after its result fell is the same sum and counts once.
     """
     attempts = [*state.closed.values(), *state.voided, *state.forgotten]
     if state.current is not None:
@@ -209,7 +208,7 @@ def released(state: FederationState) -> tuple[tuple[int, int, int], ...]:
     found = {
         (attempt.round, attempt.attempt, size_of(attempt.aggregate.participants))
         for attempt in attempts
-        if attempt.aggregate is not None and attempt.openings
+        if attempt.aggregate is not None
     }
     return tuple(sorted(found))
 
