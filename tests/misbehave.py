@@ -26,7 +26,7 @@ def lie(name: str, round: int) -> None:
 
 def listed() -> str:
     """A line a misbehaviour that a process can be started with: its name, a tab, what it tries."""
-    return "\n".join(f"{one.name}\t{one.tries}" for one in MISBEHAVIOURS.values() if one.startable)
+    return "\n".join(f"{one.name}\t{one.tries}" for one in MISBEHAVIOURS.values() if not one.staged)
 
 
 def table() -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from misbehave import MISBEHAVIOURS
 
 from fedchain.devnet.network import Devnet
 from fedchain.devnet.processes import ManagedProcess, free_ports
@@ -211,6 +212,22 @@ def test_a_lying_store_is_an_error_that_names_the_cid(
     assert cid in one_line(raised.value)
     # 1 s of patience, and the object's size at the slowest rate allowed.
     assert time.monotonic() - began < 1 + LARGE / (256 * 1024) + 1.5
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_the_lying_store_of_the_catalogue_is_caught_at_every_file_and_serves_the_rest(
+    devnet: Devnet, tmp_path: Path, size: int
+) -> None:
+    """`python tests/misbehave.py lying-store 0 peer run …` puts it before a real node."""
+    lying = MISBEHAVIOURS["lying-store"].store
+    assert lying is not None
+    store, content = lying(IpfsStore)(devnet.ipfs_apis[0]), os.urandom(size)
+    cid = store.put(content)
+    for _ in range(2):
+        with pytest.raises(ObjectCorrupt, match=cid):
+            store.get_file(cid, size, tmp_path / "object")
+        assert store.get(cid, size) == content
     assert list(tmp_path.iterdir()) == []
 
 

@@ -117,10 +117,9 @@ class Misbehaviour:
     absent: tuple[int, ...] = ()
     beside: tuple[str, int] | None = None
     """Another misbehaviour that it needs, and who does that."""
-    startable: bool = True
-    """Whether `python tests/misbehave.py` can start a peer that does it."""
     staged: bool = False
-    """Whether it takes more than a peer that is bent: a test of its own plays it."""
+    """Whether it takes more than a peer that is bent: a test of its own plays it. All else can be started
+    (`python tests/misbehave.py`)."""
     settles: int = 0
     """So many rounds later everything has come of it."""
     process: Callable[[], None] | None = None
@@ -164,8 +163,6 @@ def misbehaviour(name: str, why: str, expected: Expected, **more: Any) -> Callab
         door = parts.pop("door", None)
         if door is not None:
             parts[door] = it
-        elif parts.get("staged"):
-            parts["startable"] = False
         elif isinstance(it, type) and issubclass(it, ROLES):
             parts["roles"] = (*parts.get("roles", ()), it)
         line = (it.__doc__ or "").partition("\n")[0].rstrip(".")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import UserDict
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +17,7 @@ from fedchain.chain.logs import signature
 from fedchain.chain.rpc import Rpc
 from fedchain.errors import ObjectMissing
 from fedchain.protocol.ids import Cid
+from fedchain.store.ipfs import IpfsStore
 
 from .catalogue import Expected, Liar, misbehaviour
 
@@ -23,19 +26,30 @@ DAY_S = 86_400
 NOT_ITS_OWN = "waits for half of the receipt window, vouches for nothing, and opens nothing; t others do"
 
 
-class Changed(dict[Cid, bytes]):
+_ASKED_FOR_A_FILE: ContextVar[bool] = ContextVar("asked_for_a_file", default=False)
+"""Whether this thread's store is just asked for an upload's object: those are what it lies about."""
+
+
+def flipped(content: bytes) -> bytes:
+    """The same bytes, but for one bit of the last."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+class Flipped(UserDict[Cid, bytes]):
     """The same objects with a bit changed in each, under the CIDs that they had."""
 
-    def __init__(self, objects: dict[Cid, bytes]) -> None:
-        super().__init__()
-        self._objects = objects
-
-    def __contains__(self, cid: object) -> bool:
-        return cid in self._objects
-
     def __getitem__(self, cid: Cid) -> bytes:
-        content = self._objects[cid]
-        return content[:-1] + bytes([content[-1] ^ 1])
+        return flipped(self.data[cid])
+
+
+def lying_stream(stream: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+    """What an IPFS API answers, each piece of it a bit off when a file is asked for."""
+
+    def answer(*arguments: Any, **options: Any) -> Iterator[bytes]:
+        pieces = stream(*arguments, **options)
+        return map(flipped, pieces) if _ASKED_FOR_A_FILE.get() else pieces
+
+    return answer
 
 
 @misbehaviour(
@@ -43,18 +57,35 @@ class Changed(dict[Cid, bytes]):
     "every object is verified against its CID; its peer " + NOT_ITS_OWN,
     Expected(),
     door="store",
-    startable=False,
 )
 def lying_store(kind: type) -> type:
     """A store gives one peer other bytes than were asked for."""
 
     class Lying(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            if isinstance(self, IpfsStore):
+                self._api.stream = lying_stream(self._api.stream)  # type: ignore[method-assign]
+
+        @property
+        def served(self) -> Any:
+            """What a store in memory reads from; an IPFS store has no such thing."""
+            if not _ASKED_FOR_A_FILE.get():
+                return self._objects
+            lies = Flipped()
+            lies.data = self._objects
+            return lies
+
+        @served.setter
+        def served(self, objects: dict[Cid, bytes]) -> None:
+            self._objects = objects
+
         def get_file(self, cid: Cid, max_bytes: int, path: Path) -> None:
-            objects, self.served = self.served, Changed(self.served)
+            token = _ASKED_FOR_A_FILE.set(True)
             try:
                 super().get_file(cid, max_bytes, path)
             finally:
-                self.served = objects
+                _ASKED_FOR_A_FILE.reset(token)
 
     return Lying
 
