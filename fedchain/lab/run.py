@@ -21,7 +21,7 @@ import structlog
 
 from ..chain.deployment import terms_of
 from ..crypto import generate_encryption_key
-from ..errors import FedchainError
+from ..errors import FedchainError, UsageError
 from ..learn import LocalData, Task, first_model, local_data_of
 from ..peer.journal import Journal
 from ..peer.kept import KeptState
@@ -66,7 +66,7 @@ def federate(
 
     Deterministic as far as training is: `run.seed` seeds every member's training and rounding, as in `fedchain demo`.
     `start`: the weights that the charter begins with, where it names any (`learn.read_start`).
-    Raises what the first member that failed raised.
+    Raises what the first member that failed raised, UsageError for a run that closed no round.
     """
     charter.check_complete()
     began = time.perf_counter()
@@ -88,6 +88,11 @@ def federate(
                 _first_failure(futures)
             finally:
                 chain.turns.stop()
+        if not chain.state.closed:
+            raise UsageError(
+                "the run ended without a round: no model follows from its sums; a smaller outer.learning_rate,"
+                " update.clip_value or privacy.clip helps"
+            )
         models = [model]
         for attempt in chain.state.closed.values():
             assert attempt.result is not None

@@ -141,6 +141,13 @@ def test_a_member_that_fails_ends_the_run_with_its_own_reason() -> None:
     assert threading.active_count() == before
 
 
+def test_a_run_from_whose_sums_no_model_follows_ends_in_a_line() -> None:
+    noise = ["privacy.mode=records", "privacy.epsilon=50", "privacy.clip=1e30", "outer.learning_rate=1e30"]
+    quick = ["windows.training_s=1", "windows.receipt_s=1", "windows.aggregate_s=10000", "windows.close_s=40000"]
+    with pytest.raises(UsageError, match="ended without a round: no model follows from its sums"):
+        federate(charter_of(3, *noise, *quick), Blobs(), engine="numpy")
+
+
 def test_threads_run_one_at_a_time_and_in_the_same_order() -> None:
     turns, said = Turns(3), []
 
