@@ -19,7 +19,7 @@ from typing_extensions import Self
 from ..errors import UsageError
 from .ids import MAX_MEMBERS, Address, Digest
 from .private_charter import Privacy, check_private
-from .section import MOST, Positive, checked_toml, first_slip
+from .section import Bounded, Positive, checked_toml, first_slip
 from .section import Section as _Section
 from .windows import Windows as Windows
 
@@ -86,7 +86,7 @@ class Algorithm(_Section):
     """
 
     name: Literal["fedavg", "fedprox", "fednova", "scaffold", "fedavg++"] = "fedavg"
-    mu: float = Field(default=0.0, ge=0, le=MOST)
+    mu: Bounded = 0.0
     effective_steps: int = Field(default=0, ge=0, le=1_000_000)
     local_epochs: int = Field(default=1, ge=1, le=1000)
     batch_size: int = Field(default=32, ge=1)

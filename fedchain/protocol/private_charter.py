@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from .ids import MAX_MEMBERS
-from .section import MOST, Section
+from .section import Bounded, Section
 
 if TYPE_CHECKING:
     from .charter import Charter
@@ -26,7 +26,7 @@ class Privacy(Section):
     mode: Literal["none", "records", "clients"] = "none"
     epsilon: float = Field(default=0.0, ge=0, le=1000)
     delta: float = Field(default=1e-5, gt=0, lt=0.1)
-    clip: float = Field(default=0.0, ge=0, le=MOST)
+    clip: Bounded = 0.0
     noise_multiplier: float = Field(default=0.0, ge=0, le=1000)
     sampling_rate: float = Field(default=1.0, gt=0, le=1)
     dropouts: int = Field(default=0, ge=0, le=MAX_MEMBERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 _LONG_KEY = re.compile(rb"(?:[^\s.,\[\]]{1,100}[ \t]*\.[ \t]*){32}")
 """A dotted key of a thousand parts makes TOML's parser remember a million."""
@@ -14,8 +14,24 @@ _LONG_KEY = re.compile(rb"(?:[^\s.,\[\]]{1,100}[ \t]*\.[ \t]*){32}")
 MOST = 1e30
 """No setting of a training is larger: float32 ends at 3.4e38, and what is multiplied by it must stay below."""
 
-Positive = Annotated[float, Field(ge=1 / MOST, le=MOST)]
-"""A number that is divided by, or multiplied with, everything that is learned."""
+
+def _at_most(number: float) -> float:
+    if not 0 <= number <= MOST:
+        raise ValueError(f"must be a number from 0 to {MOST:g}")
+    return number
+
+
+def _usable(number: float) -> float:
+    if not 1 / MOST <= number <= MOST:
+        raise ValueError(f"must be a number from {1 / MOST:g} to {MOST:g}")
+    return number
+
+
+Bounded = Annotated[float, AfterValidator(_at_most)]
+"""A number that what is learned is multiplied with."""
+
+Positive = Annotated[float, AfterValidator(_usable)]
+"""One that it is divided by, too."""
 
 
 class Section(BaseModel):

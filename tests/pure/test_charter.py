@@ -176,7 +176,10 @@ WRONG_FILES: dict[str, tuple[str, str]] = {
     "clip_value_zero": (TRIAL + "[update]\nclip_value = 0\n", "update.clip_value: "),
     "clip_value_infinite": (TRIAL + "[update]\nclip_value = inf\n", "update.clip_value: "),
     "clip_value_too_small_to_divide_by": (TRIAL + "[update]\nclip_value = 1e-320\n", "update.clip_value: "),
-    "clip_value_beyond_float32": (TRIAL + "[update]\nclip_value = 1e300\n", "update.clip_value: "),
+    "clip_value_beyond_float32": (
+        TRIAL + "[update]\nclip_value = 1e300\n",
+        "update.clip_value: must be a number from 1e-30 to 1e+30",
+    ),
     "learning_rate_beyond_float32": (TRIAL + "[outer]\nlearning_rate = 1e300\n", "outer.learning_rate: "),
     "mu_beyond_float32": (TRIAL + '[algorithm]\nname = "fedprox"\nmu = 1e300\n', "algorithm.mu: "),
     "tau_too_small_to_divide_by": (TRIAL + '[outer]\noptimizer = "fedadam"\ntau = 1e-320\n', "outer.tau: "),
