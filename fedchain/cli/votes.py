@@ -186,6 +186,8 @@ def vote_stop(
     state = member.state
     if state.stop_votes >> member.index & 1:
         raise UsageError(f"you have voted to stop in round {state.round}")
+    if state.round == 1:
+        raise UsageError("no model of this run stands yet: vote to stop when round 1 has closed")
     _confirm(f"vote to stop with model {state.model_digest.hex()} of round {state.round - 1}", yes)
     member.send("stop", VoteToStop(round=state.round, model=state.model_digest))
     _tell(member, "voted to stop")
@@ -232,7 +234,7 @@ def rotate_key(
 
     Example: `fedchain rotate-key --key ada.json --deployment deployment.json`
     """
-    from ..chain.keys import KeyRing
+    from ..chain.keys import KeyRing, encryption_files
     from ..protocol.actions import RotateKey
     from ..protocol.retention import check_registered
 
@@ -244,7 +246,7 @@ def rotate_key(
     fresh = ring.newest if ring.newest != registered else ring.add()
     member.send(f"rotate/{fresh.hex()}", RotateKey(fresh))
     typer.echo(f"encryption key  {fresh.hex()}, from the next round on")
-    typer.echo(f"written beside {key}; keep a copy until it is erased")
+    typer.echo(f"written to {max(encryption_files(key).items())[1]}; keep a copy until it is erased")
 
 
 def _member(
@@ -299,7 +301,7 @@ def _tell(member: _Member, done: str) -> None:
     for line in open_motions:
         typer.echo(f"under way  {line}")
     if not open_motions:
-        typer.echo("no motion is under way now: what was wanting to this one's t votes was yours")
+        typer.echo("no motion is under way now: yours was the last vote that it took")
 
 
 def _confirm(what: str, yes: bool) -> None:

@@ -187,6 +187,11 @@ def test_what_cannot_be_decided_is_refused_in_one_line(stage: Any, typed: Any, a
     assert typed.sent == []
 
 
+def test_nobody_stops_with_a_model_that_no_round_has_made(stage: Any, typed: Any) -> None:
+    code, _, err = typed(stage.opening, "vote", "stop", "--yes")
+    assert code == 2 and "vote to stop when round 1 has closed" in err and typed.sent == []
+
+
 def test_nothing_is_abandoned_before_a_set_is_locked(stage: Any, typed: Any) -> None:
     code, _, err = typed(stage.receipts, "vote", "abandon", "--yes")
     assert code == 2 and "no set is locked" in err
