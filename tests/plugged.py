@@ -19,7 +19,7 @@ from fedchain.protocol.state import FederationState
 from fedchain.store.ipfs import IpfsStore
 
 TINY = Path(__file__).parent / "tiny"
-PATIENCE_S = 180
+PATIENCE_S = 400
 SETTINGS = [
     "run.rounds=1",
     "windows.enrol_s=600",

@@ -147,7 +147,7 @@ def test_an_object_that_nobody_has_is_missing_in_bounded_time(devnet: Devnet) ->
         with pytest.raises(ObjectMissing, match=nowhere) as missing:
             ask()
         assert "nobody reachable had it" in one_line(missing.value)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 def test_an_object_larger_than_allowed_is_refused_before_its_bytes_are_asked_for(liar: Liar) -> None:
@@ -211,7 +211,7 @@ def test_a_lying_store_is_an_error_that_names_the_cid(
         liar.store().get_file(cid, size, tmp_path / "object")
     assert cid in one_line(raised.value)
     # 1 s of patience, and the object's size at the slowest rate allowed.
-    assert time.monotonic() - began < 1 + LARGE / (256 * 1024) + 1.5
+    assert time.monotonic() - began < 1 + LARGE / (256 * 1024) + 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -286,7 +286,7 @@ def test_a_killed_daemon_is_one_line_and_its_objects_survive(pair: Devnet) -> No
             with pytest.raises(StoreUnreachable, match="no IPFS API answers at http") as raised:
                 ask()
             one_line(raised.value)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10  # six calls that wait would take 60
     finally:
         pair.restart_ipfs(0)
     assert store.get(cid, LARGE) == content
