@@ -14,7 +14,7 @@ from rich.table import Table
 from ..audit import Account, Report
 from ..audit.words import privacy_in_words
 from ..chain.deployment import Deployment
-from ..learn import Task, alone, centralised, local_data_of
+from ..learn import Task, alone, centralised, local_data_of, passes_of
 from ..peer.meter import STEPS
 from ..protocol.charter import Charter
 from ..protocol.state import FederationState
@@ -44,7 +44,7 @@ def compare(charter: Charter, task: Task, rounds: int, base: bytes, federated: M
     """
     members, seed = len(charter.federation.members), charter.run.seed
     datas = [local_data_of(task, i, members, seed) for i in range(members)]
-    epochs = rounds * charter.algorithm.local_epochs
+    epochs = passes_of(charter, rounds)
     return Comparison(
         metric=task.metric,
         federated=federated.get(task.metric, float("nan")),

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from ..learn import Examples, Task, fine_tune, first_model
-from ..learn.baselines import plainly_trained, pooled
+from ..learn.baselines import passes_of, plainly_trained, pooled
 from ..learn.training import loaded, metrics_of, reproducible
 from ..protocol.charter import Charter
 from ..protocol.model import layout_of
@@ -135,7 +135,7 @@ def trial(charter: Charter, task: Task, start: Path | None = None, watch: Watch 
     watch(f"seed {seed}: {members} members, federated")
     run = federate(charter, task, start=start)
     rounds, test = len(run.models) - 1, task.test_data()
-    epochs = rounds * algorithm.local_epochs
+    epochs = passes_of(charter, rounds)
     trained, held_out = [d.train for d in run.datas], [d.validation for d in run.datas]
     federated = _federated(task, run, trained, held_out)
     watch(f"seed {seed}: {members} members, federated, then fine-tuned by each")
@@ -217,12 +217,12 @@ def _baseline(
     """One model trained plainly from the run's first one. Looking at it on the way is not counted as training."""
     algorithm, base, test = run.charter.algorithm, run.models[0], task.test_data()
     curve = [_value(task, loaded(task, base, local_tensors=algorithm.local_tensors)[0], test)]
-    looked = 0.0
+    looked, every = 0.0, max(1, epochs // (len(run.models) - 1))
 
     def look(epoch: int, model: nn.Module) -> None:
         nonlocal looked
         began = time.perf_counter()
-        if epoch % algorithm.local_epochs == 0:
+        if epoch % every == 0:
             curve.append(metrics_of(task, model, test)[task.metric])
         looked += time.perf_counter() - began
 
@@ -243,7 +243,7 @@ def _scale(charter: Charter, task: Task, start: Path | None, watch: Watch) -> Sc
     watch(f"scaling: {members} members")
     run = federate(charter, task, start=start)
     rounds, test = len(run.models) - 1, task.test_data()
-    algorithm, epochs = charter.algorithm, (len(run.models) - 1) * charter.algorithm.local_epochs
+    algorithm, epochs = charter.algorithm, passes_of(charter, rounds)
     alone = [
         _value(task, plainly_trained(task, run.models[0], algorithm, d.train, epochs, charter.run.seed), test)
         for d in run.datas

@@ -54,7 +54,9 @@ def _quality(comparison: Comparison) -> Figure:
         columns = [[curve[min(r, len(curve) - 1)] for curve in curves] for r in rounds]
         axes.plot(rounds, [fmean(c) for c in columns], style, color=colour, label=name, linewidth=2, marker="o", ms=3.5)
         axes.fill_between(rounds, [min(c) for c in columns], [max(c) for c in columns], color=colour, alpha=0.13, lw=0)
-    axes.set_xlabel(f"rounds of {comparison.charter.algorithm.local_epochs} local epochs (or as many epochs)")
+    private = comparison.charter.privacy.mode == "records"
+    work = "one private step" if private else f"{comparison.charter.algorithm.local_epochs} local epochs"
+    axes.set_xlabel(f"rounds of {work} (or as many {'passes' if private else 'epochs'})")
     axes.set_ylabel(f"{comparison.metric} on the test data")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="lower right" if comparison.higher_is_better else "upper right")

@@ -1,6 +1,6 @@
 """Training on one peer's own data: tasks, local training, baselines and uneven splits. Knows torch, and no chain."""
 
-from .baselines import alone, centralised, pooled
+from .baselines import alone, centralised, passes_of, pooled
 from .fitting import Machine
 from .loading import load_task, local_data_of
 from .pretrained import read_start
@@ -23,6 +23,7 @@ __all__ = [
     "genesis",
     "load_task",
     "local_data_of",
+    "passes_of",
     "pooled",
     "private_gradient",
     "read_start",

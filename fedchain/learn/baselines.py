@@ -6,12 +6,14 @@ Only where all the data is in one place, as in the demo: a real member cannot an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import ceil
 
 import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, TensorDataset
 
-from ..protocol.charter import Algorithm
+from ..protocol.charter import Algorithm, Charter
 from ..protocol.seeds import seed_for
 from .fitting import fit
 from .loading import task_code
@@ -19,12 +21,22 @@ from .task import Examples, LocalData, Task
 from .training import loaded, metrics_of, reproducible
 
 
+def passes_of(charter: Charter, rounds: int) -> int:
+    """How often a federation goes through its members' rows in so many rounds, on average and rounded up.
+
+    In a round of mode "records" each row is drawn with probability `sampling_rate`, whatever `local_epochs` is.
+    """
+    if charter.privacy.mode == "records":
+        return ceil(rounds * Fraction(str(charter.privacy.sampling_rate)))
+    return rounds * charter.algorithm.local_epochs
+
+
 def centralised(
     task: Task, base: bytes, algorithm: Algorithm, datas: Sequence[LocalData], epochs: int, seed: int
 ) -> dict[str, float]:
     """Metrics on the test data of one model trained from `base` on all members' training data, `epochs` times through.
 
-    `epochs` is the federation's total: rounds × local epochs. Plain training: no proximal term, no clipping.
+    `epochs` is the federation's total (`passes_of`). Plain training: no proximal term, no clipping.
     """
     return _trained_and_judged(task, base, algorithm, pooled([d.train for d in datas]), epochs, seed)
 

@@ -26,7 +26,7 @@ from fedchain.lab.page import bytes_in_words, render_page, seconds_in_words
 from fedchain.lab.plots import check_plots, draw
 from fedchain.lab.run import federate, with_invented_members
 from fedchain.lab.summary import entries, headline, rows_of
-from fedchain.learn import LocalData, Task, alone, centralised, evaluate
+from fedchain.learn import LocalData, Task, alone, centralised, evaluate, passes_of
 from fedchain.protocol.charter import Charter
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -87,6 +87,18 @@ def test_the_baselines_are_those_of_the_demonstration(comparison: Comparison) ->
     assert trial.federated.test == evaluate(task, run.models[-1], task.test_data())
     own = tuple(evaluate(task, run.models[-1], data.validation)["accuracy"] for data in run.datas)
     assert trial.federated.own == own
+
+
+def test_a_private_round_is_a_part_of_a_pass_through_the_rows_for_every_way() -> None:
+    """It makes one step, on rows drawn with a probability, however many local epochs the charter has."""
+    step = ["outer.learning_rate=0.5", "algorithm.local_epochs=10", "run.rounds=4"]
+    private = charter_of(*step, "privacy.mode=records", "privacy.epsilon=50", "privacy.clip=1")
+    rates = (1.0, 0.5, 0.3)
+    charters = [private.with_settings([f"privacy.sampling_rate={rate}"]) for rate in rates]
+    assert [passes_of(charter, 4) for charter in charters] == [4, 2, 2]
+    assert passes_of(charter_of(*step), 4) == 40
+    trial = compare(charters[1], Specialists(), members=3, seeds=(4,)).trials[0]
+    assert len(trial.federated.curve) == 5 and len(trial.centralised.curve) == len(trial.alone[0].curve) == 3
 
 
 def test_every_way_begins_at_the_same_model_and_is_followed_to_its_end(comparison: Comparison) -> None:
