@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from paper_peers import PaperJournal
 
 from fedchain.protocol import participants as rules
 from fedchain.protocol.actions import VoteToRemove
@@ -218,7 +219,7 @@ def test_without_the_rule_on_sets_too_close_the_same_rounds_leak(
     networks: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "too_close", lambda *_: None)
-    monkeypatch.setattr(networks.PaperJournal, "promise_opening", lambda *_, **__: None)
+    monkeypatch.setattr(PaperJournal, "promise_opening", lambda *_, **__: None)
     assert any(given_up_and_locked_again(networks, seed) for seed in range(6))
 
 
