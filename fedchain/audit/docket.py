@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from eth_utils.address import to_checksum_address
+
 from ..ports import Logged
 from ..protocol.charter import Charter
 from ..protocol.events import Event, Motion, MotionVoted, PageDemanded
@@ -166,7 +168,7 @@ class Docket:
 def _subject(state: FederationState, event: MotionVoted) -> str:
     match event.motion:
         case Motion.ADMIT:
-            return "0x" + event.subject[-20:].hex()
+            return to_checksum_address(event.subject[-20:])
         case Motion.REMOVE:
             return name_of(state, Index(int.from_bytes(event.subject, "big")))
         case Motion.ABANDON:

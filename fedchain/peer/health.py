@@ -141,7 +141,7 @@ class Health:
             state, at = self._state
             patience = max(patience, state.terms.training_window_s, state.terms.receipt_window_s)
             known |= {
-                "round": state.round,
+                "round": min(state.round, state.terms.rounds),
                 "rounds_closed": len(state.closed),
                 "phase": phase_of(state, state.round, at).name.lower(),
                 "duties": duties_of(state, at, self._me),

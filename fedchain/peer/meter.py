@@ -48,7 +48,7 @@ class Meter:
         self._errors = Counter("fedchain_errors", "Failures that the peer tried again after.", ["kind"], registry=to)
         phases = [phase.name.lower() for phase in Phase]
         self._phase = Enum("fedchain_phase", "The phase of the round under way.", states=phases, registry=to)
-        self._round = Gauge("fedchain_round", "The round under way.", registry=to)
+        self._round = Gauge("fedchain_round", "The round under way, or the last one.", registry=to)
         self._closed = Gauge("fedchain_rounds_closed", "Rounds that closed.", registry=to)
         self._due = Gauge("fedchain_duties_waiting", "What is due from this member and not yet done.", registry=to)
         self._strikes = Gauge("fedchain_strikes", "Duties that this member missed, as the chain counts.", registry=to)
@@ -97,7 +97,7 @@ class Meter:
     def look(self, state: FederationState, now: int, me: Index) -> None:
         """Note where the federation stands, as this peer sees it."""
         self._phase.state(phase_of(state, state.round, now).name.lower())
-        self._round.set(state.round)
+        self._round.set(min(state.round, state.terms.rounds))
         self._closed.set(len(state.closed))
         self._due.set(len(duties_of(state, now, me)))
         self._strikes.set(state.strikes.get(me, 0))

@@ -111,6 +111,16 @@ def test_a_peer_at_work_is_healthy_and_says_where_it_stands(watched: Watched) ->
     assert said["reachable"] == {"chain": True, "store": True} and said["reasons"] == []
 
 
+def test_a_finished_run_is_in_its_last_round(watched: Watched) -> None:
+    watched.health.ask()
+    state = watched.stage.receipts
+    every = dict.fromkeys(range(1, state.terms.rounds + 1), state.current)
+    watched.health.look(replace(state, closed=MappingProxyType(every), current=None), watched.stage.now)
+    said = watched.health_said(200)
+    assert (said["phase"], said["round"]) == ("finished", state.terms.rounds)
+    assert watched.metric("fedchain_round") == state.terms.rounds
+
+
 @pytest.mark.parametrize("door", ["chain", "store"])
 def test_a_door_that_is_shut_for_long_is_unhealthy_and_named(watched: Watched, door: str) -> None:
     watched.health.ask()

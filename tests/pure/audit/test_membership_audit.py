@@ -50,6 +50,12 @@ def test_every_form_of_the_report_tells_who_came_and_went(named: Any, lively: An
     assert entries["members"][3]["standing"] == "left"
 
 
+def test_an_account_that_is_voted_on_is_written_with_its_checksum(honest: Any) -> None:
+    play, account = honest.copy(), "0x4B326E17FD3b93244BDCbFa4F4Ce890D9A846E56"
+    play.say(MotionVoted(Motion.ADMIT, Index(1), 0, 0, bytes.fromhex(account[2:]).rjust(32, b"\0"), play.chain.time))
+    assert [voting.subject for voting in play.audit().votings] == [account]
+
+
 def test_an_enrolment_after_the_beginning_that_nobody_voted_for_is_named(named: Any, honest: Any, lively: Any) -> None:
     play = honest.copy()
     play.say(MemberEnrolled(Index(5), named.JOINER, b"\7" * 32, 20, 0))
