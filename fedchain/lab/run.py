@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import structlog
@@ -22,7 +23,7 @@ import structlog
 from ..chain.deployment import terms_of
 from ..crypto import generate_encryption_key
 from ..errors import FedchainError, UsageError
-from ..learn import LocalData, Task, first_model, local_data_of
+from ..learn import LocalData, Machine, Task, first_model, local_data_of
 from ..peer.journal import Journal
 from ..peer.kept import KeptState
 from ..peer.start import Standing, enrol, run_peer
@@ -60,12 +61,18 @@ def with_invented_members(charter: Charter, count: int) -> Charter:
 
 
 def federate(
-    charter: Charter, task: Task, *, start: Path | None = None, engine: Literal["numpy", "tenseal"] = "tenseal"
+    charter: Charter,
+    task: Task,
+    *,
+    start: Path | None = None,
+    engine: Literal["numpy", "tenseal"] = "tenseal",
+    machines: Mapping[int, Machine] = MappingProxyType({}),
 ) -> Run:
     """Run a federation from its founding to its end; its members are those that the charter names.
 
     Deterministic as far as training is: `run.seed` seeds every member's training and rounding, as in `fedchain demo`.
-    `start`: the weights that the charter begins with, where it names any (`learn.read_start`).
+    `start`: the weights that the charter begins with, where it names any (`learn.read_start`). `machines`: what members
+    compute with that have something else than one thread of a CPU; such runs differ in their last bits.
     Raises what the first member that failed raised, UsageError for a run that closed no round.
     """
     charter.check_complete()
@@ -83,7 +90,7 @@ def federate(
             futures, kept = [], [_Kept(folder / f"peer-{i}", Index(i)) for i in range(count)]
             for i in range(count):
                 standing = Standing(me=Index(i), charter=charter, task=task, data=datas[i])
-                futures.append(pool.submit(_live, standing, chain, stores[i], kept[i], engine))
+                futures.append(pool.submit(_live, standing, chain, stores[i], kept[i], engine, machines.get(i)))
             try:
                 _first_failure(futures)
             finally:
@@ -138,7 +145,12 @@ class _Kept:
 
 
 def _live(
-    standing: Standing, chain: MemoryChain, store: MemoryStore, kept: _Kept, engine: Literal["numpy", "tenseal"]
+    standing: Standing,
+    chain: MemoryChain,
+    store: MemoryStore,
+    kept: _Kept,
+    engine: Literal["numpy", "tenseal"],
+    machine: Machine | None,
 ) -> None:
     """One member's life, in a thread of its own that runs only in its turns."""
     finished, folder = False, kept.folder
@@ -162,6 +174,7 @@ def _live(
                 folder=folder,
                 seed=standing.charter.run.seed,
                 engine=engine,
+                machine=machine,
                 log=structlog.wrap_logger(structlog.ReturnLogger(), processors=[], wrapper_class=structlog.BoundLogger),
                 poll_s=0,
                 watch=kept.watch,

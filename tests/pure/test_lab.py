@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,14 +17,14 @@ from fedchain.errors import FedchainError, ObjectCorrupt, ObjectMissing, Transac
 from fedchain.lab.leakage import membership_auc
 from fedchain.lab.memory import MemoryChain, MemoryStore, Seat, Stopped, Turns
 from fedchain.lab.run import Run, federate, read_meter, with_invented_members
-from fedchain.learn import LocalData, Task
+from fedchain.learn import LocalData, Machine, Task
 from fedchain.peer.simulation import simulate
 from fedchain.protocol.actions import CommitAggregate, Enrol, VoteToStop
 from fedchain.protocol.charter import Charter
 from fedchain.protocol.cid import cid_of
 from fedchain.protocol.events import AggregateCommitted, OpeningPublished, ReceiptPosted, Terms, UpdateCommitted
 from fedchain.protocol.ids import Address, Bitmap, Cid, Digest, Index, Root, size_of
-from fedchain.protocol.model import model_digest
+from fedchain.protocol.model import flatten, model_digest
 
 
 class Blobs(Task):
@@ -206,6 +207,16 @@ def test_time_stands_still_while_somebody_speaks_and_moves_when_nobody_does() ->
     with pytest.raises(FedchainError, match="stands still"):
         for _ in range(100_000):
             chain.look()
+
+
+def test_members_with_other_machines_are_in_one_federation() -> None:
+    """A GPU where there is one, and bfloat16; beside them two members with a thread of a CPU each."""
+    charter, quick = charter_of(4, "update.bits=16"), Machine(device="auto", mixed_precision=True)
+    run = federate(charter, Blobs(), machines={0: quick, 2: Machine(device="auto")}, engine="numpy")
+    assert [size_of(a.aggregate.participants) for a in run.state.closed.values() if a.aggregate is not None] == [4, 4]
+    for model, alike in zip(run.models[1:], simulate(charter, Blobs(), members=4), strict=True):
+        apart = float(np.linalg.norm(flatten(model) - flatten(alike.model)))
+        assert 0 < apart < 0.1 * np.linalg.norm(flatten(alike.model) - flatten(run.models[0]))
 
 
 def test_a_slow_machine_makes_fewer_steps_and_is_in_every_sum() -> None:
