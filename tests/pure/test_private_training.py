@@ -231,6 +231,7 @@ def test_a_records_gradient_does_not_depend_on_the_records_beside_it(
     assert np.abs(apart).max() < 8 * unit
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_a_model_that_changes_by_looking_at_records_is_refused() -> None:
     with pytest.raises(UsageError, match=r"changes 0\.words\.weight, and so the gradients of the records after it"):
         taken(Renorming())
