@@ -238,7 +238,7 @@ def tune(
 
     Example: `fedchain peer tune peers/digits --model model.safetensors --member 0 --out mine.safetensors`
     """
-    from ..errors import UsageError
+    from ..errors import Fault, UsageError
     from ..learn import Machine, evaluate, fine_tune, load_task, local_data_of
     from ..peer.kept import KeptState
     from ..protocol.charter import read_charter
@@ -256,10 +256,16 @@ def tune(
         stored = model.read_bytes()
     except OSError as error:
         raise UsageError(f"the model {model} cannot be read: {error.strerror}") from error
-    own = fine_tune(
-        task, stored, charter.algorithm, data, seed, epochs=epochs, machine=Machine(device=device), kept=kept
-    )
-    out.write_bytes(own)
+    try:
+        own = fine_tune(
+            task, stored, charter.algorithm, data, seed, epochs=epochs, machine=Machine(device=device), kept=kept
+        )
+    except Fault as fault:
+        raise UsageError(f"{model} is no model of this task: {fault}") from fault
+    try:
+        out.write_bytes(own)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     typer.echo(f"{task.metric:<12} own held-out data   test data of all")
     for name, blob, local, keep in (("before", stored, patterns, kept), ("after", own, (), None)):
         mine, all_ = (

@@ -44,7 +44,7 @@ def whole_model(task: Task, model: bytes, local_tensors: Sequence[str], kept: by
     if kept is None:
         raise UsageError(
             f"members keep {', '.join(local_tensors)} to themselves in this federation, so its model is not whole: give"
-            " --kept FILE, the newest in the folder `kept` of your peer's work folder"
+            " --kept-file FILE, the newest in the folder `kept` of your peer's work folder"
         )
     module, _ = loaded(task, model, local_tensors=local_tensors, kept=kept)
     floats = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
@@ -54,8 +54,12 @@ def whole_model(task: Task, model: bytes, local_tensors: Sequence[str], kept: by
 
 def inputs_of(task: Task, table: Table) -> Any:
     """What the model takes, made from a file's columns by the task's `prepare`."""
-    with task_code(task, "prepare()"):
-        inputs = task.prepare(table)
+    try:
+        with task_code(task, "prepare()"):
+            inputs = task.prepare(table)
+    except UsageError as error:
+        given = f"{len(table)} column{'s' if len(table) != 1 else ''}"
+        raise UsageError(f"{error}; it was given {given} (--ignore COLUMN leaves one out)") from error
     rows = len(next(iter(table.values())))
     for tensor in _tensors(inputs):
         if len(tensor) != rows:

@@ -122,6 +122,11 @@ def test_tuning_says_what_it_gains_and_writes_a_whole_model(tmp_path: Path) -> N
     before, after = (line.split() for line in done.stdout.splitlines()[1:3])
     assert before[0] == "before" and after[0] == "after" and float(after[1]) > float(before[1])
     assert layout_of(out.read_bytes()) == layout_of(first_model(task, charter)), "no state beside it"
+    with pytest.raises(UsageError, match=r"own\.safetensors/below cannot be written"):
+        CliRunner().invoke(app, [*command, "--out", str(out / "below")], catch_exceptions=False)
+    model.write_text("rows, and no model", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"model\.safetensors is no model of this task: "):
+        CliRunner().invoke(app, [*command, "--out", str(out)], catch_exceptions=False)
     with pytest.raises(UsageError, match="the charter names 0 members; give --members"):
         CliRunner().invoke(app, [*command[:-2], "--out", str(out)], catch_exceptions=False)
 

@@ -109,6 +109,8 @@ def test_rows_of_ones_own_are_read_and_give_the_same_predictions(
     assert len(data.train) + len(data.validation) == 100 and len(task.test_data()) == 78
     model = genesis(task, 1)
     table = read_table(own / "test.csv")
+    with pytest.raises(UsageError, match=r"prepare\(\) failed.*given 14 columns \(--ignore COLUMN leaves one out\)"):
+        inputs_of(task, table)
     said = predict(task, model, inputs_of(task, without(table, ["13"])))
     right = float(np.mean(said["class"] == table["13"]))
     assert right == pytest.approx(evaluate(task, model, task.test_data())["accuracy"])

@@ -266,5 +266,5 @@ def test_a_model_that_lacks_what_members_keep_is_made_whole_or_refused() -> None
     expected = evaluate(task, shared, task.test_data(), local_tensors=patterns, kept=result.kept)
     assert judge(task, made, *(t if i == 0 else t.numpy() for i, t in enumerate(task.test_data().tensors))) == expected
     assert whole_model(task, whole, (), None) == whole
-    with pytest.raises(UsageError, match=r"members keep 3\.\* to themselves .* give --kept FILE"):
+    with pytest.raises(UsageError, match=r"members keep 3\.\* to themselves .* give --kept-file FILE"):
         whole_model(task, shared, patterns, None)
