@@ -107,8 +107,10 @@ def print_ending(
             f"  [red]{fault.check}[/red] round {fault.round}: {fault.offender}:"
             f" expected {fault.expected}, got {fault.got}"
         )
-    console.print(f"report: {workdir / 'audit.html'}", soft_wrap=True)
-    console.print(f"model:  {workdir / 'model.safetensors'}", soft_wrap=True)
+    here = Path.cwd()
+    kept = workdir.relative_to(here) if workdir.is_relative_to(here) else workdir
+    console.print(f"report: {kept / 'audit.html'}", soft_wrap=True)
+    console.print(f"model:  {kept / 'model.safetensors'}", soft_wrap=True)
 
 
 def _rounds_table(
