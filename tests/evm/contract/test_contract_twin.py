@@ -3,7 +3,7 @@
 `fedchain/protocol/phase.py` and `contracts/Phases.sol` must give the same phase, the same live attempt and the same
 aggregator at every moment; and what the one lets in, the other must let in too. Challenges, votes and demands as well:
 `protocol/disputes.py`, `votes.py` and `demands.py` say beforehand what the contract will do, and by which reason.
-`tests/histories.py` speaks for the members, `quarrels.py` challenges, `assemblies.py` votes and demands.
+`tests/histories.py` speaks for the members of `twins.py`, `quarrels.py` challenges, `assemblies.py` votes and demands.
 """
 
 from __future__ import annotations
