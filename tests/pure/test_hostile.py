@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 import time
 import tracemalloc
 import zipfile
@@ -91,6 +92,13 @@ def shares(blob: bytes) -> object:
     )
 
 
+def first_weights(blob: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(blob)
+        file.flush()
+        start_from(torch.nn.Linear(2, 2), Path(file.name), "task")
+
+
 OBJECTS: dict[str, Callable[[bytes], object]] = {
     "ciphertext": lambda blob: check_ciphertext(blob, D, offender="x", round=1),
     "shares": shares,
@@ -98,7 +106,7 @@ OBJECTS: dict[str, Callable[[bytes], object]] = {
     "result": lambda blob: Result.parse(blob, D),
     "opening": Opening.parse,
     "model": flatten,
-    "first weights": lambda blob: start_from(torch.nn.Linear(2, 2), blob, "task"),
+    "first weights": first_weights,
     "stored charter": parse_charter,
 }
 
@@ -148,7 +156,7 @@ def test_an_object_that_claims_another_length_is_refused_before_it_is_read(name:
 )
 def test_a_model_whose_header_lies_is_refused(blob: bytes) -> None:
     one_line(lambda: layout_of(blob), mib=8)
-    one_line(lambda: start_from(torch.nn.Linear(2, 2), blob, "task"), mib=8)
+    one_line(lambda: first_weights(blob), mib=8)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from nacl.public import PrivateKey
+from paper import Chain
+from paper_peers import PaperJournal
 
 from fedchain.crypto import deal
 from fedchain.errors import ObjectMissing, TransactionFailed, WorldError
@@ -108,7 +110,7 @@ class Honest:
             charter=run.charter,
             terms=run.terms,
             store=Late(run.store, lambda: run.chain.now, run.dice),
-            journal=run.networks.PaperJournal(),
+            journal=PaperJournal(),
             folder=folder,
             seed=1,
             engine="numpy",
@@ -185,8 +187,8 @@ class Honest:
 class Run:
     """One honest federation of five, and perhaps a sixth, until its rounds are closed."""
 
-    def __init__(self, seed: int, named: Any, networks: ModuleType, folder: Path) -> None:
-        self.dice, self.named, self.networks, self.folder = random.Random(seed), named, networks, folder
+    def __init__(self, seed: int, named: Any, folder: Path) -> None:
+        self.dice, self.named, self.folder = random.Random(seed), named, folder
         self.charter = named.charter_of(run={"rounds": ROUNDS})
         play = named.Play(charter=self.charter)
         self.store = play.store
@@ -194,7 +196,7 @@ class Run:
         self.terms = play.terms(genesis)
         object.__setattr__(self.terms, "model_size", model_size_of(self.charter, LAYOUT.size))
         assert self.terms.genesis_digest == model_digest(genesis)
-        self.chain = networks.Chain(named.MEMBERS, self.terms, play.chain.time)
+        self.chain = Chain(named.MEMBERS, self.terms, play.chain.time)
         self.members = [Honest(self, i, address, folder / str(i)) for i, address in enumerate(named.MEMBERS)]
         self.asleep: set[int] = set()
 
@@ -262,8 +264,8 @@ class Run:
         return play.audit()
 
 
-def check_nobody_is_blamed(seed: int, named: Any, networks: ModuleType, folder: Path) -> None:
-    run = Run(seed, named, networks, folder).played()
+def check_nobody_is_blamed(seed: int, named: Any, folder: Path) -> None:
+    run = Run(seed, named, folder).played()
     assert len(run.chain.state.closed) == ROUNDS
     assert [said for member in run.members for said in member.blamed] == []
     report = run.report()
@@ -272,14 +274,12 @@ def check_nobody_is_blamed(seed: int, named: Any, networks: ModuleType, folder: 
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_nobody_is_blamed_in_an_honest_run(seed: int, named: Any, networks: ModuleType, tmp_path: Path) -> None:
-    check_nobody_is_blamed(seed, named, networks, tmp_path)
+def test_nobody_is_blamed_in_an_honest_run(seed: int, named: Any, tmp_path: Path) -> None:
+    check_nobody_is_blamed(seed, named, tmp_path)
 
 
-def test_in_the_same_run_a_wrong_sum_is_blamed_by_peers_and_audit(
-    named: Any, networks: ModuleType, tmp_path: Path
-) -> None:
-    run = Run(0, named, networks, tmp_path)
+def test_in_the_same_run_a_wrong_sum_is_blamed_by_peers_and_audit(named: Any, tmp_path: Path) -> None:
+    run = Run(0, named, tmp_path)
     lied: set[Address] = set()
     say_right = run.chain.say
 
@@ -296,5 +296,5 @@ def test_in_the_same_run_a_wrong_sum_is_blamed_by_peers_and_audit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12, 200))
-def test_nobody_is_blamed_in_200_honest_runs(seed: int, named: Any, networks: ModuleType, tmp_path: Path) -> None:
-    check_nobody_is_blamed(seed, named, networks, tmp_path)
+def test_nobody_is_blamed_in_200_honest_runs(seed: int, named: Any, tmp_path: Path) -> None:
+    check_nobody_is_blamed(seed, named, tmp_path)
