@@ -89,6 +89,12 @@ def test_a_second_such_set_on_a_model_waits_for_members_to_remove_somebody(stage
     assert acts(peer, again, half_of(stage)) == [ABANDON]
 
 
+def test_an_update_out_of_range_spoils_its_round_and_stops_no_peer(stage: Any) -> None:
+    peer = stage.peer(0)
+    for _ in range(2):
+        assert not any(isinstance(action, CommitResult) for action in peer.act(stage.closing, stage.now))
+
+
 def test_nobody_closes_it_however_late(stage: Any) -> None:
     peer, late = stage.peer(0), half_of(stage) * 2
     for _ in range(2):

@@ -64,35 +64,36 @@ class Tied(Points):
         return model
 
 
+class Memory(nn.Module):
+    """Adds what it has seen so far to its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen = self.seen + inputs.detach().mean(dim=0)
+        return inputs + self.seen
+
+
+class MemoryInPlace(Memory):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.seen.add_(inputs.detach().mean(dim=0))
+
+
 class Remembering(Points):
-    """A layer that adds what it has seen so far: no batch norm, and mixes records all the same."""
+    """A layer that remembers: no batch norm, and mixes records all the same."""
+
+    memory: type[nn.Module] = Memory
 
     def model(self) -> nn.Module:
-        class Memory(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.register_buffer("seen", torch.zeros(2))
-
-            def forward(self, inputs: Tensor) -> Tensor:
-                self.seen = self.seen + inputs.detach().mean(dim=0)
-                return inputs + self.seen
-
-        return nn.Sequential(Memory(), nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2))
+        return nn.Sequential(self.memory(), nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2))
 
 
-class RememberingInPlace(Points):
+class RememberingInPlace(Remembering):
     """The same in place, which no vectorised gradient can follow."""
 
-    def model(self) -> nn.Module:
-        class Memory(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.register_buffer("seen", torch.zeros(2))
-
-            def forward(self, inputs: Tensor) -> Tensor:
-                return inputs + self.seen.add_(inputs.detach().mean(dim=0))
-
-        return nn.Sequential(Memory(), nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2))
+    memory = MemoryInPlace
 
 
 class Centring(Points):

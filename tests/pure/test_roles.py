@@ -6,7 +6,6 @@ The cryptography is real, a dictionary is the store, a list the chain; the world
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -127,25 +126,6 @@ def test_nothing_is_built_on_a_closed_round_that_nobody_can_check(stage: Any) ->
         peer.store.objects.pop(opening.cid, None)
     state = stage.closed_with(model_digest=Digest(b"z" * 32))
     assert [peer.challenger.settled(state, stage.now) for _ in range(10)] == [False] * 10
-
-
-def test_an_update_out_of_range_spoils_its_round_and_stops_no_peer(
-    tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    walk = stages.walk
-    honest, dealt = walk.join_values, []
-
-    def join_values(values: Any, form: Any) -> Any:
-        dealt.append(honest(values, form))
-        # More in the last value than the honest values of all members together, and no overflow of the coefficient.
-        return dealt[-1] + (form.radix ** (form.fields - 1) * (form.radix // 2) if len(dealt) == walk.MEMBERS else 0)
-
-    monkeypatch.setattr(walk, "join_values", join_values)
-    monkeypatch.setattr(walk, "close", lambda world, aggregate: None)
-    stage = stages.Stage(tmp_path)
-    peer = stage.peer(0)
-    for _ in range(2):
-        assert not any(isinstance(action, CommitResult) for action in peer.act(stage.closing, stage.now))
 
 
 def test_what_was_decoded_from_other_statements_is_not_used(stage: Any) -> None:

@@ -161,6 +161,20 @@ def test_who_has_left_with_a_set_that_was_given_up_may_still_be_removed(named: A
     assert (6, 1, named.MEMBERS[1]) in named.found(play(Resigned).audit())
 
 
+def given_up(play: type) -> type:
+    """The same play, in which members give the first set up by vote."""
+
+    class GivenUp(play):  # type: ignore[misc,valid-type]
+        def close(self, number: int) -> None:
+            if self.attempt().attempt == 0:
+                self.abandon(number)
+                super().round(number)
+                return
+            super().close(number)
+
+    return GivenUp
+
+
 def test_a_spoiled_set_that_was_given_up_leaves_no_check_undone(named: Any) -> None:
     class Spoiled(named.Play):  # type: ignore[misc,name-defined]
         def deal(self, number: int, index: Index) -> Any:
@@ -171,14 +185,7 @@ def test_a_spoiled_set_that_was_given_up_leaves_no_check_undone(named: Any) -> N
             other = super().deal(number, index)
             return replace(upload, ciphertext=other.ciphertext, ciphertext_root=other.ciphertext_root)
 
-        def close(self, number: int) -> None:
-            if self.attempt().attempt == 0:
-                self.abandon(number)
-                super().round(number)
-                return
-            super().close(number)
-
-    report = Spoiled(rounds=1).run().audit()
+    report = given_up(Spoiled)(rounds=1).run().audit()
     assert report.faults == () and report.complete
     assert "its openings do not open it" in report.unfinished[0].check(8).detail
     told = report.to_json()["spoiled"]
@@ -206,15 +213,7 @@ def out_of_range(named: Any) -> type:
 
 
 def test_a_set_given_up_because_no_honest_values_give_its_sum_is_spoiled(named: Any, out_of_range: type) -> None:
-    class GivenUp(out_of_range):  # type: ignore[misc,valid-type]
-        def close(self, number: int) -> None:
-            if self.attempt().attempt == 0:
-                self.abandon(number)
-                super().round(number)
-                return
-            super().close(number)
-
-    report = GivenUp(rounds=1).run().audit()
+    report = given_up(out_of_range)(rounds=1).run().audit()
     assert report.faults == () and report.complete
     assert "given up by vote: no model follows from its sum" in report.unfinished[0].check(8).detail
     assert report.suspicion is not None and report.suspicion.always == 0b11111
@@ -232,15 +231,7 @@ def test_a_model_that_somebody_closed_such_a_sum_with_names_its_closer(named: An
 
 
 def test_a_set_that_was_given_up_though_it_opens_makes_nobody_suspected(named: Any) -> None:
-    class Needless(named.Play):  # type: ignore[misc,name-defined]
-        def close(self, number: int) -> None:
-            if self.attempt().attempt == 0:
-                self.abandon(number)
-                super().round(number)
-                return
-            super().close(number)
-
-    report = Needless(rounds=1).run().audit()
+    report = given_up(named.Play)(rounds=1).run().audit()
     assert report.faults == () and report.suspicion is None
     assert report.to_json()["spoiled"] is None
 
