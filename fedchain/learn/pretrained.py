@@ -7,7 +7,6 @@ is fetched no larger than the model's tensors can be.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,16 +15,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import CharterMismatch, UsageError
-from ..protocol.charter import Charter
-from ..protocol.cid import CidHasher
+from ..protocol.charter import Charter, sha256_of
+from ..protocol.cid import cid_of_stream
 from ..protocol.ids import Cid
 from ..protocol.model import MAX_HEADER_BYTES
 from ..protocol.outer import STATE_PREFIX
 from .loading import task_code
 from .task import Task
-
-PIECE_BYTES = 1 << 20
-"""How much of a file is in memory at a time while it is compared."""
 
 Fetch = Callable[[Cid, int, Path], None]
 """What a store does (`get_file`): (CID, bytes at most, file), and the file is there whole or not at all."""
@@ -48,18 +44,15 @@ def read_start(folder: Path, charter: Charter, task: Task, fetch: Fetch | None =
                 f"run.start names {start}; fetch it (ipfs get) and put it beside the charter as {path.name}"
             )
         fetch(Cid(start), _most_bytes(task), path)
-    cid, sha256 = CidHasher(), hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                cid.update(piece) if is_cid else sha256.update(piece)
+            found = cid_of_stream(file) if is_cid else sha256_of(file)
     except OSError as error:
         raise UsageError(f"run.start names {path}, which cannot be read: {error.strerror}") from error
-    if is_cid and cid.cid() != start:
+    if is_cid and found != start:
         raise CharterMismatch(f"{path} is not the object {start}; remove it, and it is fetched")
-    digest = sha256.hexdigest()
-    if not is_cid and digest != charter.start_sha256:
-        raise CharterMismatch(f"{path} has the digest {digest}, the charter binds {charter.start_sha256 or 'none'}")
+    if not is_cid and found != charter.start_sha256:
+        raise CharterMismatch(f"{path} has the digest {found}, the charter binds {charter.start_sha256 or 'none'}")
     return path
 
 

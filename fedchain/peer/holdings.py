@@ -22,7 +22,7 @@ from ..crypto import (
     shares_size,
 )
 from ..errors import Fault, MalformedObject, ObjectCorrupt, ObjectMissing, StoreUnreachable, WorldError
-from ..protocol.cid import CidHasher
+from ..protocol.cid import cid_of_stream
 from ..protocol.commitment import update_commitment
 from ..protocol.events import UpdateCommitted
 from ..protocol.ids import Bitmap, Cid, Index, Root, bitmap_of, members_of
@@ -147,11 +147,8 @@ class Holdings:
 
     @staticmethod
     def _is_intact(path: Path, cid: Cid) -> bool:
-        hasher = CidHasher()
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                hasher.update(block)
-        return hasher.cid() == cid
+            return cid_of_stream(file) == cid
 
     def _hold(self, state: FederationState, attempt: Attempt, commit: UpdateCommitted) -> Holding:
         """Fetch one update and check it whole: sizes, ranges, commitment, dealing, and this peer's own share."""

@@ -352,7 +352,7 @@ def read_charter(path: Path) -> Charter:
     if charter.run.start.endswith(".safetensors"):
         try:
             with (file.parent / charter.run.start).open("rb") as weights:
-                digests["start_sha256"] = _sha256_of(weights)
+                digests["start_sha256"] = sha256_of(weights)
         except OSError as error:
             raise UsageError(f"{file}: run.start names {charter.run.start}, which cannot be read: {error}") from error
     return charter.model_copy(update=digests)
@@ -379,7 +379,8 @@ def _validated(entries: object, source: str) -> Charter:
         raise UsageError(f"{source}: {first_slip(error)}") from error
 
 
-def _sha256_of(file: BinaryIO) -> str:
+def sha256_of(file: BinaryIO) -> str:
+    """SHA-256, in hex, of what a file holds from here to its end, a mebibyte of it in memory at a time."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import base58
 
@@ -47,6 +48,14 @@ def cid_of(content: bytes | bytearray | memoryview) -> Cid:
     """The CID that a store must give these bytes."""
     hasher = CidHasher()
     hasher.update(content)
+    return hasher.cid()
+
+
+def cid_of_stream(stream: BinaryIO) -> Cid:
+    """The same of what a stream holds from here to its end, a mebibyte of it in memory at a time."""
+    hasher = CidHasher()
+    while piece := stream.read(1 << 20):
+        hasher.update(piece)
     return hasher.cid()
 
 

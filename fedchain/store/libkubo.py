@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FedchainError, UsageError
-from ..protocol.cid import CHUNK_BYTES, CidHasher
+from ..protocol.cid import cid_of_stream
 from ..protocol.ids import Cid
 from . import blocks
 from .pins import PinLedger
@@ -333,8 +333,5 @@ def _delete(paths: list[Path]) -> None:
 
 
 def _cid_of_file(path: Path) -> Cid:
-    hasher = CidHasher()
     with path.open("rb") as file:
-        while chunk := file.read(4 * CHUNK_BYTES):
-            hasher.update(chunk)
-    return hasher.cid()
+        return cid_of_stream(file)
